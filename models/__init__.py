@@ -1,0 +1,1 @@
+"""Networks, recipes, image decoding, ONNX export and the embedder that serves it."""

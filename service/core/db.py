@@ -1,0 +1,51 @@
+"""Connections to PostgreSQL. One request or task is one transaction."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from pgvector.psycopg import register_vector
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+
+def sqlalchemy_url(database_url: str) -> str:
+    """The URL with the driver that this project uses."""
+    return "postgresql+psycopg://" + database_url.split("://", 1)[1]
+
+
+def connect(database_url: str) -> Engine:
+    """A pool of connections that return and take vectors as NumPy arrays."""
+    engine = create_engine(
+        sqlalchemy_url(database_url),
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=20,
+        pool_timeout=2,
+        connect_args={"connect_timeout": 2},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _register(connection: psycopg.Connection[Any], _record: object) -> None:
+        register_vector(connection)
+
+    return engine
+
+
+class Database:
+    """The engine and its transactions."""
+
+    def __init__(self, database_url: str) -> None:
+        self.engine = connect(database_url)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that commits when the block ends, or rolls back if it raises."""
+        with self._sessions.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        """Close the pool."""
+        self.engine.dispose()

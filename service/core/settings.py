@@ -1,0 +1,78 @@
+"""Where things are and how much of them is allowed: environment variables SIMCLR_*, or a file .env."""
+
+import socket
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All settings; `.env.example` lists them (a test keeps the two equal)."""
+
+    model_config = SettingsConfigDict(env_prefix="SIMCLR_", env_file=".env", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(Path("simclr-data"), description="Folder of the embedded servers, run folders and storage.")
+    database_url: str = Field(
+        "", description="postgresql://… of a PostgreSQL with pgvector >= 0.8.4; empty: the embedded one."
+    )
+    redis_url: str = Field("", description="redis://… of a Redis or Valkey; empty: the embedded one.")
+    storage_url: str = Field("", description="s3://bucket/prefix; empty: a folder in data_dir.")
+    storage_options: dict[str, str] = Field(
+        default_factory=dict,
+        description='JSON of S3 options: {"endpoint": "http://…", "access_key_id": "…", "secret_access_key": "…"}.',
+    )
+    node_name: str = Field(
+        default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="This worker's name."
+    )
+    node_address: str = Field("127.0.0.1", description="Address at which other nodes reach this worker.")
+    num_cpu_slots: int = Field(1, ge=0, le=256, description="CPU training or probe jobs that this worker runs at once.")
+    num_light_slots: int = Field(2, ge=1, le=256, description="Ingest and index jobs that this worker runs at once.")
+    lease_seconds: float = Field(
+        8, ge=2, le=600, description="A job whose worker is silent for longer is placed again."
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job without progress before it fails.")
+    max_image_bytes: int = Field(20 * 2**20, ge=1, description="Of one uploaded image.")
+    max_image_pixels: int = Field(25_000_000, ge=1, description="Width times height of one image.")
+    max_image_side: int = Field(10_000, ge=1, description="Longer side of one image, pixels.")
+    decode_timeout_seconds: float = Field(
+        5, gt=0, le=600, description="Decoding one image; then its process is killed."
+    )
+    num_decoders: int = Field(2, ge=1, le=256, description="Processes of the API that decode images.")
+    max_request_bytes: int = Field(256 * 2**20, ge=1, description="Of a request body, data set uploads apart.")
+    max_images_per_request: int = Field(256, ge=1, le=10_000, description="Images or queries in one request.")
+    max_archive_bytes: int = Field(2 * 2**30, ge=1, description="Of an uploaded archive, and of its unpacked content.")
+    max_archive_entries: int = Field(100_000, ge=1, description="Members of an archive.")
+    max_archive_ratio: int = Field(100, ge=1, description="Unpacked over packed size of an archive.")
+    num_ort_threads: int = Field(0, ge=0, le=256, description="Intra-op threads of ONNX Runtime; 0: one a core.")
+
+    @model_validator(mode="after")
+    def _urls_have_known_schemes(self) -> Self:
+        for name, schemes in (
+            ("database_url", ("postgresql", "postgres")),
+            ("redis_url", ("redis", "rediss")),
+            ("storage_url", ("s3",)),
+        ):
+            url = getattr(self, name)
+            if url and urlsplit(url).scheme not in schemes:
+                raise ValueError(f"{name}: starts with {' or '.join(f'{s}://' for s in schemes)}, or is empty")
+        return self
+
+    @property
+    def storage_dir(self) -> Path:
+        """Folder of the local storage."""
+        return self.data_dir / "storage"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Folder of the run folders of jobs on this node."""
+        return self.data_dir / "runs"
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

@@ -1,0 +1,158 @@
+"""Blobs by key: archives, images, packed data sets, checkpoints, models. A local folder, or S3-compatible storage.
+
+A blob is whole or absent: it is written to a temporary name, flushed to the disk and renamed. Keys are made from
+database ids and sha256 sums only, never from names that a user gave.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.store import S3Store
+
+from service.core.errors import NotFound, StorageFull
+from service.core.settings import Settings
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Storage(Protocol):
+    """Blobs by key."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store `content`, durably, before returning. Raises StorageFull."""
+
+    def put_file(self, key: str, source: Path) -> None:
+        """Store a copy of the file `source`, durably, before returning. Raises StorageFull."""
+
+    def get(self, key: str) -> bytes:
+        """The blob's content. Raises NotFound."""
+
+    def fetch(self, key: str, target: Path) -> Path:
+        """A file with the blob's content, to be read only: the stored one, or a copy at `target`. Raises NotFound."""
+
+    def delete(self, prefix: str) -> None:
+        """Delete the blob `prefix`, or all blobs below the folder `prefix/`; none is fine."""
+
+
+@contextmanager
+def _full_disk_is_storage_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("the storage has no space left; delete data or add space, then try again") from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class LocalStorage:
+    """A folder; the temporary files are in its subfolder `.partial`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.partial = root / ".partial"
+        self.partial.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _arriving(self, key: str) -> Iterator[Path]:
+        """A temporary path whose file takes the place of `key` when the block ends without an error."""
+        target = self.root / key
+        with _full_disk_is_storage_full():
+            descriptor, name = tempfile.mkstemp(dir=self.partial)
+            os.close(descriptor)
+            temporary = Path(name)
+            try:
+                yield temporary
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary.rename(target)
+                _sync_folder(target.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def put(self, key: str, content: bytes) -> None:
+        with self._arriving(key) as path:
+            path.write_bytes(content)
+
+    def put_file(self, key: str, source: Path) -> None:
+        with self._arriving(key) as path:
+            shutil.copyfile(source, path)
+
+    def get(self, key: str) -> bytes:
+        return self.fetch(key, Path()).read_bytes()
+
+    def fetch(self, key: str, target: Path) -> Path:
+        path = self.root / key
+        if not path.is_file():
+            raise NotFound(f"the storage has no blob {key!r}")
+        return path
+
+    def delete(self, prefix: str) -> None:
+        path = self.root / prefix
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+class ObjectStorage:
+    """S3 or what speaks its protocol; a put there is atomic and durable by itself."""
+
+    def __init__(self, url: str, options: dict[str, str]) -> None:
+        client = {"allow_http": True} if options.get("endpoint", "").startswith("http://") else None
+        self.store = S3Store.from_url(url, config=options, client_options=client)  # type: ignore[arg-type]  # a plain dict
+
+    def put(self, key: str, content: bytes) -> None:
+        obstore.put(self.store, key, content)
+
+    def put_file(self, key: str, source: Path) -> None:
+        obstore.put(self.store, key, source)
+
+    def get(self, key: str) -> bytes:
+        try:
+            return bytes(obstore.get(self.store, key).bytes())
+        except FileNotFoundError as error:
+            raise NotFound(f"the storage has no blob {key!r}") from error
+
+    def fetch(self, key: str, target: Path) -> Path:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with target.open("wb") as file:
+                for chunk in obstore.get(self.store, key):
+                    file.write(chunk)
+        except FileNotFoundError as error:
+            target.unlink()
+            raise NotFound(f"the storage has no blob {key!r}") from error
+        return target
+
+    def delete(self, prefix: str) -> None:
+        keys = [meta["path"] for page in obstore.list(self.store, prefix + "/") for meta in page]
+        obstore.delete(self.store, [*keys, prefix])
+
+
+def open_storage(settings: Settings) -> Storage:
+    """The storage that the settings name."""
+    if urlsplit(settings.storage_url).scheme == "s3":
+        return ObjectStorage(settings.storage_url, settings.storage_options)
+    return LocalStorage(settings.storage_dir)

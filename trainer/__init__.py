@@ -1,0 +1,1 @@
+"""Pretraining and probes (PyTorch), and the worker that runs them as jobs (Celery)."""

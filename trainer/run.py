@@ -1,0 +1,97 @@
+"""The run folder: the whole contract between a training process and whoever started it.
+
+    spec.json        what to do (RunSpec)                               in
+    dataset/         a packed data set (trainer/pack.py)                in, pretrain and probes
+    model/           model.onnx, encoder.pt, model.json                 in, probes
+    archive          the uploaded bytes                                 in, ingest
+    checkpoints/     step-00000120.pt and, once it is whole, .json      in (to resume from) and out
+    events.jsonl     one JSON object a line: stage, metrics, warning    out
+    output/          the files to publish                               out
+    result.json      written last: the job succeeded                    out
+    error.json       {"code", "message"}: it failed, and why            out
+    log.txt          stdout and stderr                                  out
+
+The process knows nothing of jobs, queues, HTTP or databases. SIGTERM asks it to checkpoint at the end of the
+step and to exit with INTERRUPTED.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from models.config import Frozen
+
+INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: come back later
+
+
+class RunSpec(Frozen):
+    """What a run folder asks for."""
+
+    kind: Literal["pretrain", "linear_probe", "knn_probe", "ingest"]
+    recipe: dict[str, Any]
+    device: Literal["cpu", "cuda"] = "cpu"
+    archive_name: str | None = None
+    limits: dict[str, int] = Field(default_factory=dict)
+
+
+class RunError(RuntimeError):
+    """The work failed for a reason that its owner can act on; `code` is stable."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is whole or absent, also over a power cut."""
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+class RunFolder:
+    """Paths and writes of a run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spec_path = path / "spec.json"
+        self.dataset = path / "dataset"
+        self.model = path / "model"
+        self.archive = path / "archive"
+        self.checkpoints = path / "checkpoints"
+        self.events = path / "events.jsonl"
+        self.output = path / "output"
+        self.result = path / "result.json"
+        self.error = path / "error.json"
+        self.log = path / "log.txt"
+
+    def create(self, spec: RunSpec) -> None:
+        """Make the folder for `spec`, with empty subfolders."""
+        for folder in (self.dataset, self.model, self.checkpoints, self.output):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.spec_path, spec.model_dump_json().encode())
+
+    def spec(self) -> RunSpec:
+        """What the folder asks for."""
+        return RunSpec.model_validate_json(self.spec_path.read_bytes())
+
+    def emit(self, type_: str, **data: Any) -> None:
+        """Append an event; one with `step` and `steps` is also the job's progress."""
+        line = json.dumps({"type": type_, **data}, allow_nan=False)
+        with self.events.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def succeed(self, result: dict[str, Any]) -> None:
+        """Leave the final marker; the files in output/ must be whole by now."""
+        write_atomically(self.result, json.dumps(result, allow_nan=False).encode())
+
+    def fail(self, error: RunError) -> None:
+        """Leave the reason of the failure."""
+        write_atomically(self.error, json.dumps({"code": error.code, "message": error.message}).encode())
