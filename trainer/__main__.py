@@ -1,0 +1,55 @@
+"""The training process: `python -m trainer RUN_FOLDER` (trainer/run.py describes the folder).
+
+SIGTERM asks pretraining to checkpoint and to exit with INTERRUPTED; a probe starts over, so it just ends.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from trainer.loop import Interrupted, pretrain
+from trainer.probes.knn import run_knn_probe
+from trainer.probes.linear import run_linear_probe
+from trainer.run import INTERRUPTED, RunError, RunFolder
+
+
+class StopFlag:
+    """Set by SIGTERM, read by the loop at the end of each step."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def set(self, *_: object) -> None:
+        """Handle the signal."""
+        self.is_set = True
+
+
+def main(path: Path) -> int:
+    """Do what the run folder asks for; the exit status."""
+    run = RunFolder(path)
+    kind = run.spec().kind
+    try:
+        if kind == "pretrain":
+            stop = StopFlag()
+            signal.signal(signal.SIGTERM, stop.set)
+            run.succeed(pretrain(run, lambda: stop.is_set))
+        elif kind == "linear_probe":
+            run.succeed(run_linear_probe(run))
+        else:
+            assert kind == "knn_probe"
+            run.succeed(run_knn_probe(run))
+    except Interrupted:
+        return INTERRUPTED
+    except RunError as error:
+        run.fail(error)
+        return 1
+    except torch.OutOfMemoryError as error:
+        run.fail(RunError("rank_oom", f"the device ran out of memory; lower recipe.batch_size ({error})"))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,41 @@
+"""Training states on disk: whole or absent, verified when read, the two newest kept.
+
+A checkpoint is step-00000120.pt and, once that is whole, step-00000120.json with its sha256. All randomness of a run is
+a function of (seed, step), so the step is also the state of every random generator and the position in the data.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.run import write_atomically
+
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
+    """Write the state after `step` steps and forget all but the newest two."""
+    buffer = io.BytesIO()
+    torch.save({"step": step, **state}, buffer)
+    content = buffer.getvalue()
+    path = folder / f"step-{step:08d}.pt"
+    write_atomically(path, content)
+    manifest = {"step": step, "sha256": hashlib.sha256(content).hexdigest(), "num_bytes": len(content)}
+    write_atomically(path.with_suffix(".json"), json.dumps(manifest).encode())
+    for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
+        old.unlink()
+        old.with_suffix(".pt").unlink(missing_ok=True)
+
+
+def load_newest_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """The newest state whose bytes are those that were written, or None."""
+    for manifest_path in sorted(folder.glob("step-*.json"), reverse=True):
+        content = manifest_path.with_suffix(".pt").read_bytes()
+        if hashlib.sha256(content).hexdigest() == json.loads(manifest_path.read_text())["sha256"]:
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+            return state
+    return None
