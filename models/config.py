@@ -150,7 +150,7 @@ class PretrainRecipe(Frozen):
         num_values = 3 * self.preprocessing.image_size**2
         if num_values > MAX_PIXELS_H:
             raise ValueError(
-                f"preprocessing.image_size: with the encoder `pixels`, at most 72 (h of {num_values} values"
+                f"preprocessing.image_size: with the encoder `pixels`, at most 73 (h of {num_values} values"
                 f" is over {MAX_PIXELS_H})"
             )
         return self

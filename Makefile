@@ -1,0 +1,45 @@
+# simclr-service. `make help` lists the targets.
+
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
+BIN := .venv/bin
+DATA ?=
+DATA_DIR ?= simclr-data
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+.PHONY: help setup demo up test check bench lock
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.ready ## the environment, in .venv (PyTorch is a download of several GB)
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## everything once, over HTTP, on DATA=folder-or-archive (default: CIFAR-10, or generated images offline)
+	$(BIN)/simclr demo --data-dir $(DATA_DIR) $(if $(DATA),--data "$(DATA)")
+
+up: setup ## the whole service in the foreground, on DATA_DIR, HOST and PORT
+	$(BIN)/simclr up --data-dir $(DATA_DIR) --host $(HOST) --port $(PORT)
+
+test: setup ## all tests, with a real PostgreSQL, Redis and HTTP
+	$(BIN)/pytest
+
+check: setup ## what CI runs: format, lint, types, import contracts, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+bench: setup ## how well a resized, re-encoded photo finds its original, with the demo's model; DATA=photos
+	$(BIN)/python benchmarks/photo_copies.py --data-dir $(DATA_DIR) --photos "$(DATA)"
+
+lock: ## pin the newest versions in requirements.lock, with hashes and without addresses (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-annotate --no-header --upgrade --all-extras --group dev pyproject.toml -o requirements.lock

@@ -1,0 +1,83 @@
+"""A person's own images on the client's side: a folder, or a zip or tar archive. Nothing is unpacked to disk.
+
+The service treats uploaded archives as hostile (trainer/archive.py); these are the user's own and only read.
+"""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import zstandard
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class LocalImage(NamedTuple):
+    """An image file: its path inside the folder or archive, and its bytes."""
+
+    path: PurePosixPath
+    content: bytes
+
+    @property
+    def label(self) -> str | None:
+        """The name of its folder, if it has one."""
+        return self.path.parent.name or None
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is below a folder that names a test split."""
+        return any(part.lower() in TEST_FOLDERS for part in self.path.parts[:-1])
+
+
+def read_images(source: Path) -> Iterator[LocalImage]:
+    """The images of a folder or archive, in its order. Raises ValueError for anything else."""
+    members: Iterator[tuple[str, bytes]]
+    if source.is_dir():
+        members = ((path.relative_to(source).as_posix(), path.read_bytes()) for path in sorted(source.rglob("*.*")))
+    elif zipfile.is_zipfile(source):
+        members = _zip_members(source)
+    else:
+        members = _tar_members(source)
+    for name, content in members:
+        if name.lower().endswith(IMAGE_SUFFIXES):
+            yield LocalImage(PurePosixPath(name), content)
+
+
+def _zip_members(source: Path) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(source) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                yield info.filename, archive.read(info)
+
+
+def _tar_members(source: Path) -> Iterator[tuple[str, bytes]]:
+    with source.open("rb") as file:
+        is_zstd = file.read(4) == ZSTD_MAGIC
+        file.seek(0)
+        stream = zstandard.ZstdDecompressor().stream_reader(file) if is_zstd else file
+        try:
+            with tarfile.open(fileobj=stream, mode="r|" if is_zstd else "r|*") as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.isfile() else None
+                    if content:
+                        yield member.name, content.read()
+        except tarfile.ReadError as error:
+            raise ValueError(f"{source}: neither a folder nor a zip, tar, tar.gz or tar.zst archive") from error
+
+
+def pack_folder(folder: Path, archive: Path) -> None:
+    """Write the images of a folder into a tar archive, so that it can be uploaded. Raises ValueError if it has none."""
+    num_images = 0
+    with tarfile.open(archive, "w") as tar:
+        for image in read_images(folder):
+            info = tarfile.TarInfo(str(image.path))
+            info.size = len(image.content)
+            tar.addfile(info, io.BytesIO(image.content))
+            num_images += 1
+    if not num_images:
+        raise ValueError(f"{folder}: no image with a name ending in {', '.join(IMAGE_SUFFIXES)}")

@@ -1,0 +1,116 @@
+"""Blobs in a local folder and in S3-compatible storage behave alike."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from service.core.errors import NotFound, StorageFull
+from service.core.settings import Settings
+from service.core.storage import LocalStorage, ObjectStorage, Storage, open_storage, sha256_of
+
+CREDENTIALS = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+    )
+    client.create_bucket(Bucket="simclr")
+    yield endpoint
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "local":
+        return open_storage(Settings(data_dir=tmp_path))
+    endpoint = request.getfixturevalue("s3_endpoint")
+    options = {"endpoint": endpoint, **CREDENTIALS}
+    return open_storage(Settings(data_dir=tmp_path, storage_url="s3://simclr/tests", storage_options=options))
+
+
+def test_the_settings_choose_the_storage(storage: Storage, request: pytest.FixtureRequest) -> None:
+    """An s3:// URL gives object storage, no URL a folder."""
+    expected = LocalStorage if request.node.callspec.params["storage"] == "local" else ObjectStorage
+    assert isinstance(storage, expected)
+
+
+def test_what_was_put_is_got(storage: Storage, tmp_path: Path) -> None:
+    """Bytes and files come back as they were, also when a key is overwritten."""
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(3_000_000))
+    storage.put("images/aa/one", b"first")
+    storage.put("images/aa/one", b"second")
+    storage.put_file("models/m/model.onnx", source)
+    assert storage.get("images/aa/one") == b"second"
+    fetched = storage.fetch("models/m/model.onnx", tmp_path / "cache" / "model.onnx")
+    assert sha256_of(fetched) == sha256_of(source)
+
+
+def test_what_is_absent_is_not_found(storage: Storage, tmp_path: Path) -> None:
+    """Getting or fetching a missing key says NotFound and leaves no file."""
+    with pytest.raises(NotFound, match="no blob 'images/none'"):
+        storage.get("images/none")
+    with pytest.raises(NotFound):
+        storage.fetch("images/none", tmp_path / "cache" / "none")
+    assert not (tmp_path / "cache" / "none").exists()
+
+
+def test_deleting_takes_a_blob_or_a_folder_and_nothing_else(storage: Storage) -> None:
+    """`jobs/1` goes with all below it; `jobs/10` stays; deleting what is absent is fine."""
+    for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/a", "single"):
+        storage.put(key, b"x")
+    storage.delete("jobs/1")
+    storage.delete("single")
+    storage.delete("never/was")
+    for gone in ("jobs/1/a", "jobs/1/b/c", "single"):
+        with pytest.raises(NotFound):
+            storage.get(gone)
+    assert storage.get("jobs/10/a") == b"x"
+
+
+def test_a_full_disk_keeps_the_old_blob_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC while flushing is StorageFull; the key still has its old content and no temporary file stays."""
+    storage = LocalStorage(tmp_path)
+    storage.put("key", b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFull):
+        storage.put("key", b"new")
+    assert storage.get("key") == b"old"
+    assert list(storage.partial.iterdir()) == []
+
+
+def test_local_blobs_are_flushed_before_they_appear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is fsynced before the rename that publishes it, the folder after."""
+    storage = LocalStorage(tmp_path)
+    order: list[str] = []
+    real_fsync, real_rename = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        order.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")  # noqa: PTH112  # a descriptor
+        real_fsync(descriptor)
+
+    def rename(self: Path, target: Path) -> Path:
+        order.append("rename")
+        return real_rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    storage.put("key", b"content")
+    assert order == ["file", "rename", "folder"]
