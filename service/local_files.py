@@ -35,23 +35,33 @@ class LocalImage(NamedTuple):
 
 
 def read_images(source: Path) -> Iterator[LocalImage]:
-    """The images of a folder or archive, in its order. Raises ValueError for anything else."""
+    """The images of a folder or archive in its order, or the one image file. Raises ValueError for anything else."""
     members: Iterator[tuple[str, bytes]]
-    if source.is_dir():
-        members = ((path.relative_to(source).as_posix(), path.read_bytes()) for path in sorted(source.rglob("*.*")))
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        members = iter([(source.name, source.read_bytes())])
+    elif source.is_dir():
+        members = _folder_members(source)
     elif zipfile.is_zipfile(source):
         members = _zip_members(source)
     else:
         members = _tar_members(source)
-    for name, content in members:
-        if name.lower().endswith(IMAGE_SUFFIXES):
-            yield LocalImage(PurePosixPath(name), content)
+    return (LocalImage(PurePosixPath(name), content) for name, content in members)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _folder_members(source: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and _is_image(path.name):
+            yield path.relative_to(source).as_posix(), path.read_bytes()
 
 
 def _zip_members(source: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
-            if not info.is_dir():
+            if _is_image(info.filename):
                 yield info.filename, archive.read(info)
 
 
@@ -63,7 +73,7 @@ def _tar_members(source: Path) -> Iterator[tuple[str, bytes]]:
         try:
             with tarfile.open(fileobj=stream, mode="r|" if is_zstd else "r|*") as archive:
                 for member in archive:
-                    content = archive.extractfile(member) if member.isfile() else None
+                    content = archive.extractfile(member) if member.isfile() and _is_image(member.name) else None
                     if content:
                         yield member.name, content.read()
         except tarfile.ReadError as error:

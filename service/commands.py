@@ -1,0 +1,246 @@
+"""The command line as a client of a running service: data sets, jobs, models, images and search."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from service.client import JSON, ApiError, Client, JobFailed
+from service.local_files import read_images
+
+UPLOAD_IMAGES = 100
+
+console = Console()
+
+Url = Annotated[str, typer.Option("--url", envvar="SIMCLR_URL", help="Address of the service.")]
+Limit = Annotated[int, typer.Option(help="Rows at most.")]
+LOCAL = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a list: its title and where its value is."""
+
+    title: str
+    key: str
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Client]:
+    """A client whose failures end the command with one clear line."""
+    try:
+        with Client(url) as client:
+            yield client
+    except (ApiError, JobFailed, ValueError) as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from error
+    except httpx.ConnectError as error:
+        console.print(f"[red]no service answers at {url}; start one with `simclr up`, or name another with --url[/red]")
+        raise typer.Exit(1) from error
+
+
+def show(thing: Any) -> None:
+    """Print JSON, coloured on a terminal."""
+    console.print_json(json.dumps(thing))
+
+
+def show_list(items: Iterator[JSON], columns: list[Column], limit: int) -> None:
+    """Print the first `limit` items as a table."""
+    table = Table(*(column.title for column in columns))
+    for item in islice(items, limit):
+        table.add_row(*("" if item.get(c.key) is None else str(item[c.key]) for c in columns))
+    console.print(table)
+
+
+datasets = typer.Typer(help="Images to train on.", no_args_is_help=True)
+
+
+@datasets.command("add")
+def add_dataset(
+    archive: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="zip, tar, tar.gz or tar.zst")],
+    name: Annotated[str | None, typer.Option(help="Default: the file's name.")] = None,
+    on_invalid: Annotated[str, typer.Option(help="A file that is no image: `reject` all, or `skip` it.")] = "reject",
+    url: Url = LOCAL,
+) -> None:
+    """Upload an archive; its folders are the classes, an optional top-level train/ and test/ the splits."""
+    with connected(url) as client:
+        show(client.create_dataset(archive, name=name, on_invalid=on_invalid))
+
+
+@datasets.command("list")
+def list_datasets(limit: Limit = 20, url: Url = LOCAL) -> None:
+    """List the data sets, newest first."""
+    columns = [Column("id", "id"), Column("name", "name"), Column("status", "status"), Column("images", "num_images")]
+    with connected(url) as client:
+        show_list(client.pages("/v1/datasets"), columns, limit)
+
+
+@datasets.command("show")
+def show_dataset(dataset_id: str, url: Url = LOCAL) -> None:
+    """Print a data set as JSON."""
+    with connected(url) as client:
+        show(client.get(f"/v1/datasets/{dataset_id}"))
+
+
+jobs = typer.Typer(help="Training, probes and indexing.", no_args_is_help=True)
+
+
+@jobs.command("start")
+def start_job(
+    kind: Annotated[str, typer.Argument(help="pretrain, linear_probe, knn_probe or index")],
+    dataset: Annotated[str | None, typer.Option(help="Id of the data set.")] = None,
+    model: Annotated[str | None, typer.Option(help="Id of the model, for probes and index.")] = None,
+    recipe: Annotated[str, typer.Option(help='JSON, such as {"preset": "cpu-small", "seed": 1}.')] = "{}",
+    *,
+    watch: Annotated[bool, typer.Option(help="Show progress until it ends.")] = True,
+    url: Url = LOCAL,
+) -> None:
+    """Queue a job."""
+    with connected(url) as client:
+        job = client.submit(kind, dataset_id=dataset, model_id=model, recipe=json.loads(recipe))
+        console.print(f"queued {job['id']}")
+        if watch:
+            _watch(client, job["id"])
+
+
+@jobs.command("list")
+def list_jobs(limit: Limit = 20, url: Url = LOCAL) -> None:
+    """List the jobs, newest first."""
+    columns = [Column("id", "id"), Column("kind", "kind"), Column("status", "status"), Column("created", "created_at")]
+    with connected(url) as client:
+        show_list(client.pages("/v1/jobs"), columns, limit)
+
+
+@jobs.command("show")
+def show_job(job_id: str, url: Url = LOCAL) -> None:
+    """Print a job as JSON."""
+    with connected(url) as client:
+        show(client.get(f"/v1/jobs/{job_id}"))
+
+
+@jobs.command("watch")
+def watch_job(job_id: str, url: Url = LOCAL) -> None:
+    """Show a job's progress until it ends."""
+    with connected(url) as client:
+        _watch(client, job_id)
+
+
+@jobs.command("cancel")
+def cancel_job(job_id: str, url: Url = LOCAL) -> None:
+    """Stop a job; a running process is killed."""
+    with connected(url) as client:
+        show(client.request("POST", f"/v1/jobs/{job_id}/cancel").json())
+
+
+@jobs.command("log")
+def show_log(job_id: str, url: Url = LOCAL) -> None:
+    """Print what the job's process wrote."""
+    with connected(url) as client:
+        console.print(client.request("GET", f"/v1/jobs/{job_id}/log").text, markup=False)
+
+
+def _watch(client: Client, job_id: str) -> None:
+    with Progress(console=console) as progress:
+        bar = progress.add_task(job_id, total=None)
+
+        def update(job: JSON) -> None:
+            state = job["progress"] or {}
+            loss = f"  loss {state['loss']:.3f}" if state.get("loss") is not None else ""
+            progress.update(
+                bar, description=job["status"] + loss, completed=state.get("step"), total=state.get("steps")
+            )
+
+        job = client.wait_for_job(job_id, update)
+    show(job["result"])
+
+
+models = typer.Typer(help="Exported encoders.", no_args_is_help=True)
+
+
+@models.command("list")
+def list_models(limit: Limit = 20, url: Url = LOCAL) -> None:
+    """List the models, newest first."""
+    columns = [
+        Column("id", "id"),
+        Column("job", "job_id"),
+        Column("parity", "parity_cosine"),
+        Column("made", "created_at"),
+    ]
+    with connected(url) as client:
+        show_list(client.pages("/v1/models"), columns, limit)
+
+
+@models.command("show")
+def show_model(model_id: str, url: Url = LOCAL) -> None:
+    """Print a model as JSON."""
+    with connected(url) as client:
+        show(client.get(f"/v1/models/{model_id}"))
+
+
+@models.command("promote")
+def promote_model(model_id: str, alias: str = "production", url: Url = LOCAL) -> None:
+    """Have an alias serve a model; `production` serves when no model is named."""
+    with connected(url) as client:
+        show(client.set_alias(alias, model_id))
+
+
+images = typer.Typer(help="Images to embed and to search in.", no_args_is_help=True)
+
+
+@images.command("add")
+def add_images(
+    source: Annotated[Path, typer.Argument(exists=True, help="Image, folder, zip or tar; folders are labels.")],
+    collection: Annotated[str, typer.Option(help="Made on first use.")] = "default",
+    url: Url = LOCAL,
+) -> None:
+    """Upload images into a collection."""
+    with connected(url) as client:
+        found = read_images(source)
+        num_added, failed = 0, []
+        while part := list(islice(found, UPLOAD_IMAGES)):
+            files = [(image.path.name, image.content) for image in part]
+            items = client.add_images(files, collection=collection, labels=[image.label for image in part])
+            failed += [item for item in items if item["status"] == "failed"]
+            num_added += len(items)
+            console.print(f"{num_added} images", end="\r")
+        console.print(f"{num_added - len(failed)} images in {collection!r}, {len(failed)} refused")
+        for item in failed:
+            console.print(f"  {item['filename']}: {item['error']['detail']}", markup=False)
+
+
+@images.command("list")
+def list_images(collection: str = "default", limit: Limit = 20, url: Url = LOCAL) -> None:
+    """List the images of a collection."""
+    columns = [Column("id", "id"), Column("file", "filename"), Column("label", "label")]
+    with connected(url) as client:
+        show_list(client.pages("/v1/images", collection=collection), columns, limit)
+
+
+def search(
+    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    k: Annotated[int, typer.Option(help="Neighbours.")] = 10,
+    collection: Annotated[str, typer.Option(help="Where to search.")] = "default",
+    url: Url = LOCAL,
+) -> None:
+    """Find the images most similar to one of yours."""
+    columns = [Column("score", "score"), Column("file", "filename"), Column("label", "label"), Column("id", "id")]
+    with connected(url) as client:
+        found = client.search_by_image(image.name, image.read_bytes(), collection=collection, k=k)
+        rows = [{**hit, "score": f"{hit['score']:.4f}"} for hit in found]
+        show_list(iter(rows), columns, k)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the client's commands to the `simclr` command."""
+    for name, part in (("datasets", datasets), ("jobs", jobs), ("models", models), ("images", images)):
+        app.add_typer(part, name=name)
+    app.command()(search)
