@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from models.config import Preprocessing
+from models.preprocess import to_input
+from trainer import data
+from trainer.data import ImageStore, epoch_order, model_inputs
+from trainer.pack import Pack, PackWriter
+
+CPU = torch.device("cpu")
+SAME = [(20, 24)] * 10
+RAGGED = [(20, 24), (24, 20), (9, 33), (33, 9), (12, 12), (40, 8), (8, 40), (5, 5), (17, 23), (3, 50)]
+
+
+def write_pack(folder: Path, sizes: list[tuple[int, int]]) -> tuple[Pack, list[NDArray[np.uint8]]]:
+    """A pack of noise images of `sizes`, with pixels of 1 to 255, and the images."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(1, 256, (height, width, 3), dtype=np.uint8) for height, width in sizes]
+    writer = PackWriter(folder, storage_side=256, preprocessing_version=1)
+    for i, image in enumerate(images):
+        writer.add(image, label=0, split="test" if i % 4 == 0 else "train", sha256=bytes([i] * 32))
+    writer.close(["noise"])
+    return Pack.open(folder), images
+
+
+@pytest.mark.parametrize("sizes", [SAME, RAGGED], ids=["same", "ragged"])
+def test_a_batch_holds_the_packs_images_padded_with_zeros(tmp_path: Path, sizes: list[tuple[int, int]]) -> None:
+    """Row k is the store's image indices[k] at the top left and 0 beyond it; also for the pack's last image."""
+    pack, images = write_pack(tmp_path, sizes)
+    positions = pack.split("train")
+    store = ImageStore(pack, positions, CPU)
+    assert len(store) == len(positions) == 7
+    for indices in ([6, 0, 3], [6], [2, 2, 5, 1, 4, 6, 0]):
+        batch = store.batch(torch.tensor(indices))
+        expected = np.zeros(batch.pixels.shape, np.uint8)
+        for row, index in enumerate(indices):
+            image = images[positions[index]]
+            expected[row, :, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
+            assert (batch.heights[row], batch.widths[row]) == image.shape[:2]
+        assert batch.pixels.shape[2:] == (batch.heights.max(), batch.widths.max())
+        np.testing.assert_array_equal(batch.pixels.numpy(), expected)
+
+
+def test_writing_to_a_batch_leaves_the_pack_alone(tmp_path: Path) -> None:
+    """A batch is a copy: the mapped file is read-only."""
+    pack, images = write_pack(tmp_path, SAME)
+    store = ImageStore(pack, np.arange(10), CPU)
+    store.batch(torch.arange(10)).pixels.zero_()
+    np.testing.assert_array_equal(pack.image(9), images[9])
+
+
+def test_an_epochs_order_is_a_permutation_of_seed_and_epoch() -> None:
+    """Each epoch shows every image once, in an order of its own that (seed, epoch) alone decides."""
+    order = epoch_order(1000, seed=1, epoch=2)
+    assert order.dtype == torch.int64
+    assert torch.equal(order.sort().values, torch.arange(1000))
+    assert torch.equal(order, epoch_order(1000, seed=1, epoch=2))
+    for seed, epoch in ((1, 3), (2, 2), (2, 1)):
+        agreeing = (order == epoch_order(1000, seed=seed, epoch=epoch)).sum()
+        assert agreeing < 10  # 1 expected of unrelated orders
+
+
+def test_model_inputs_are_what_serving_computes(tmp_path: Path) -> None:
+    """Each image goes through the preprocessing of queries."""
+    pack, images = write_pack(tmp_path, RAGGED)
+    preprocessing = Preprocessing(image_size=16, crop_fraction=0.875)
+    inputs = model_inputs(pack, np.array([3, 0, 9]), preprocessing)
+    assert inputs.shape == (3, 16, 16, 3)
+    for row, position in enumerate([3, 0, 9]):
+        np.testing.assert_array_equal(inputs[row], to_input(images[position], preprocessing))
+
+
+def test_pixels_go_to_the_gpu_if_they_leave_half_of_it_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack is held on the device up to half of its free memory; on the CPU the mapped file stays the store."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2000, 4000))
+    assert data._fits(torch.empty(1000, dtype=torch.uint8), torch.device("cuda"))
+    assert not data._fits(torch.empty(1001, dtype=torch.uint8), torch.device("cuda"))
+    assert not data._fits(torch.empty(1, dtype=torch.uint8), CPU)

@@ -1,0 +1,183 @@
+"""Pretraining as a whole: Algorithm 1, resume, refusal of a diverged run, export."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.config import pretrain_recipe
+from models.export import load_model
+from models.simclr import SimCLR
+from trainer.augment import sample_parameters, two_views
+from trainer.checkpoint import load_newest_checkpoint
+from trainer.data import ImageStore, epoch_order
+from trainer.loop import Interrupted, pretrain, train_step
+from trainer.loss import nt_xent
+from trainer.optim import build_optimizer
+from trainer.pack import Pack, PackWriter
+from trainer.run import INTERRUPTED, RunError, RunFolder, RunSpec
+
+RECIPE: dict[str, Any] = {
+    "batch_size": 8,
+    "precision": "float32",
+    "preprocessing": {"image_size": 16},
+    "encoder": {"name": "resnet10", "width": 0.25},
+    "head": {"output_size": 8},
+    "optimizer": {"learning_rate": 0.5, "scaling": "none"},
+    "schedule": {"epochs": 3, "warmup_epochs": 1},
+}
+CPU = torch.device("cpu")
+
+
+def run_folder(path: Path, **changes: Any) -> RunFolder:
+    """A run folder over 20 random images of 20 x 18 pixels."""
+    run = RunFolder(path)
+    run.create(RunSpec(kind="pretrain", recipe={**RECIPE, **changes}))
+    writer = PackWriter(run.dataset, storage_side=48, preprocessing_version=1)
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        image = rng.integers(0, 256, (20, 18, 3), dtype=np.uint8)
+        writer.add(image, label=i % 2, split="train", sha256=i.to_bytes(32))
+    writer.close(["a", "b"])
+    return run
+
+
+def never() -> bool:
+    return False
+
+
+def after(num_steps: int) -> Callable[[], bool]:
+    """A should_stop that is true at the end of step `num_steps`."""
+    calls = itertools.count(1)
+    return lambda: next(calls) >= num_steps
+
+
+def events(run: RunFolder) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.events.read_text().splitlines()]
+
+
+def test_a_step_is_algorithm_1(tmp_path: Path) -> None:
+    """A step's loss and new weights are those of the algorithm written out over one concatenated pass of 2N views."""
+    run = run_folder(tmp_path)
+    recipe = pretrain_recipe(run.spec().recipe)
+    pack = Pack.open(run.dataset)
+    store = ImageStore(pack, pack.split("train"), CPU)
+    indices = epoch_order(20, seed=0, epoch=0)[:8]
+    torch.manual_seed(0)
+    model, reference = SimCLR(recipe).train(), SimCLR(recipe).train()
+    reference.load_state_dict(model.state_dict())
+    optimizer, reference_optimizer = (build_optimizer(m, recipe.optimizer) for m in (model, reference))
+    for group in (*optimizer.param_groups, *reference_optimizer.param_groups):
+        group["lr"] = 0.5
+
+    loss = train_step(model, optimizer, store, indices, recipe, step=5)
+
+    batch = store.batch(indices)
+    x = two_views(batch, sample_parameters(recipe.augmentation, batch.heights, batch.widths, 16, seed=0, step=5))
+    expected = nt_xent(reference.head(reference.encoder(x)), recipe.loss.temperature)
+    expected.backward()  # type: ignore[no-untyped-call]
+    reference_optimizer.step()
+    torch.testing.assert_close(loss, expected.detach())
+    for (name, w), v in zip(model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(w, v, msg=name)
+
+
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Stopped after steps 2 and 5 and started again, a run ends with the very weights of one that never stopped."""
+    straight = run_folder(tmp_path / "straight")
+    pretrain(straight, never)
+    stopped = run_folder(tmp_path / "stopped")
+    for num_steps in (2, 3):
+        with pytest.raises(Interrupted):
+            pretrain(stopped, after(num_steps))
+        assert not stopped.output.joinpath("model.onnx").exists()
+    result = pretrain(stopped, never)
+    assert result["steps"] == 6
+    one, other = (load_newest_checkpoint(run.checkpoints, CPU) for run in (straight, stopped))
+    assert one is not None
+    assert other is not None
+    assert one["step"] == other["step"] == 6
+    for name, w in one["model"].items():
+        assert torch.equal(w, other["model"][name]), name
+
+
+def test_a_diverged_run_stops_and_keeps_its_last_good_state(tmp_path: Path) -> None:
+    """A loss that is not finite fails with a stable code and the step; nothing is exported."""
+    schedule = {"epochs": 30, "warmup_epochs": 0}
+    gentle = {"name": "sgd", "learning_rate": 0.001, "scaling": "none", "weight_decay": 1.0}
+    run = run_folder(tmp_path / "good", schedule=schedule, optimizer=gentle)
+    with pytest.raises(Interrupted):
+        pretrain(run, after(2))
+    # A rate of 1000 with a weight decay of 1 multiplies every kernel by -999 a step.
+    exploding = {**gentle, "learning_rate": 1000}
+    diverged = run_folder(tmp_path / "diverged", schedule=schedule, optimizer=exploding)
+    for path in run.checkpoints.iterdir():
+        path.rename(diverged.checkpoints / path.name)
+    good = (diverged.checkpoints / "step-00000002.pt").read_bytes()
+    with pytest.raises(RunError, match=r"loss is (nan|inf) at step \d+ of 60") as failure:
+        pretrain(diverged, never)
+    assert failure.value.code == "non_finite_loss"
+    assert (diverged.checkpoints / "step-00000002.pt").read_bytes() == good
+    assert list(diverged.output.iterdir()) == []
+
+
+def test_no_epochs_export_the_initialisation(tmp_path: Path) -> None:
+    """With epochs 0 the exported weights are those that the seed gives."""
+    run = run_folder(tmp_path, schedule={"epochs": 0, "warmup_epochs": 0}, seed=3)
+    result = pretrain(run, never)
+    exported, recipe = load_model(run.output)
+    torch.manual_seed(3)
+    fresh = SimCLR(recipe)
+    for name, w in fresh.state_dict().items():
+        assert torch.equal(w, exported.state_dict()[name]), name
+    assert result["steps"] == 0
+    assert result["model"]["parity_cosine"] > 0.999
+
+
+def test_the_model_remembers_how_its_images_were_stored(tmp_path: Path) -> None:
+    """The exported preprocessing has the data set's storage side, whatever the recipe said."""
+    run = run_folder(tmp_path, schedule={"epochs": 0, "warmup_epochs": 0})
+    assert pretrain(run, never)["model"]["preprocessing"]["storage_side"] == 48
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    """The last metrics event has the last step, a finite loss and a rate that the schedule gives."""
+    run = run_folder(tmp_path)
+    pretrain(run, never)
+    last = [event for event in events(run) if event["type"] == "metrics"][-1]
+    assert (last["step"], last["steps"], last["epoch"], last["epochs"]) == (6, 6, 3.0, 3)
+    assert last["images_per_second"] > 0
+    assert last["eta_seconds"] == 0
+    # Step 5 of 2 warm-up and 4 cosine steps: 0.5 * 0.5 * (1 + cos(3 pi / 4)).
+    assert last["learning_rate"] == pytest.approx(0.5 * 0.5 * (1 - 2**-0.5))
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+    """The message names the field and the number of training images."""
+    with pytest.raises(RunError, match=r"recipe\.batch_size: at most the 20 training images"):
+        pretrain(run_folder(tmp_path, batch_size=21), never)
+
+
+def test_sigterm_checkpoints_and_exits_with_its_status(tmp_path: Path) -> None:
+    """The process told to stop leaves a checkpoint and the status that asks for another attempt."""
+    run = run_folder(tmp_path, schedule={"epochs": 100_000, "warmup_epochs": 0})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "trainer", str(run.path)], env=environment)
+    deadline = time.monotonic() + 60
+    while not run.events.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == INTERRUPTED
+    assert load_newest_checkpoint(run.checkpoints, CPU) is not None
+    assert not run.result.exists()

@@ -1,0 +1,60 @@
+"""Random resized crop and flip as two small matrices an image: view = Wy @ image @ Wx^T.
+
+The matrices hold Pillow's antialiased bicubic kernel, so they resample exactly what cropping first would, on
+images of any size padded to a common one, without a gather.
+
+Legend: N images, V = 2N views, H x W the images' padded size, S the views' side.
+"""
+
+import torch
+from torch import Tensor
+
+from trainer.augment.parameters import ViewParameters
+
+
+def resized_crops(images: Tensor, parameters: ViewParameters) -> Tensor:
+    """Both views' crops of images, (N, 3, H, W) float in [0, 1], as planes (3, 2N, S, S) in [0, 1]."""
+    N, _, H, W = images.shape
+    S = parameters.image_size
+    flip = parameters.flip
+    wx = resampling_matrix(parameters.left, parameters.width, flip, W, S, images.dtype)  # (2, N, S, W)
+    wy = resampling_matrix(parameters.top, parameters.height, torch.zeros_like(flip), H, S, images.dtype)
+    planes = images.new_empty(3, 2, N, S, S)
+    for view in range(2):
+        rows = torch.bmm(images.reshape(N, 3 * H, W), wx[view].mT).view(N, 3, H, S)
+        for channel in range(3):  # one product for all three would copy wy three times
+            torch.bmm(wy[view], rows[:, channel], out=planes[channel, view])
+    return planes.clamp_(0, 1).flatten(1, 2)  # bicubic overshoots at edges
+
+
+def resampling_matrix(
+    start: Tensor, length: Tensor, reverse: Tensor, size_in: int, size_out: int, dtype: torch.dtype
+) -> Tensor:
+    """Weights (..., size_out, size_in) that resize pixels start .. start + length of a line to `size_out`.
+
+    start, length (...) are in pixels; where `reverse`, (...) bool, the result is mirrored. Each row sums to 1.
+    """
+    device = start.device
+    start, length = start[..., None].to(dtype), length[..., None].to(dtype)
+    scale = length / size_out
+    reach = scale.clamp(min=1)  # shrinking widens the kernel to cover every pixel it merges
+    steps = torch.arange(size_out, device=device, dtype=dtype) + 0.5
+    centers = torch.where(reverse[..., None], size_out - steps, steps) * scale  # (..., size_out), from the start
+    pixels = torch.arange(size_in, device=device, dtype=dtype) + 0.5 - start  # (..., size_in)
+    inside = (pixels > 0) & (pixels < length)
+    pixels = torch.where(inside, pixels / reach, torch.inf)  # infinitely far: no weight
+    weights = keys_kernel(pixels[..., None, :] - (centers / reach)[..., None])
+    return weights.div_(weights.sum(-1, keepdim=True))
+
+
+def keys_kernel(x: Tensor) -> Tensor:
+    """Keys' cubic with a = -1/2, the kernel of Pillow's BICUBIC; `x` is overwritten.
+
+    With t = |x|: 1.5 t^3 - 2.5 t^2 + 1 up to 1, -0.5 t^3 + 2.5 t^2 - 4 t + 2 up to 2, then 0. In the distances to
+    the knots, u = max(2 - t, 0) and v = max(1 - t, 0), that is u^2 (u - 1) / 2 + v^2 (1 - 2 v) without a branch.
+    """
+    t = x.abs_()
+    u = (2 - t).clamp_(min=0)
+    v = t.neg_().add_(1).clamp_(min=0)
+    inner = (1 - 2 * v).mul_(v).mul_(v)
+    return u.sub(1).mul_(u).mul_(u).mul_(0.5).add_(inner)

@@ -1,0 +1,82 @@
+"""Batches of a packed data set's images, gathered on the device that trains.
+
+Legend: N images a batch, H x W the largest height and width among them; P bytes in the pack.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from models.config import Preprocessing
+from models.preprocess import to_input
+from trainer.pack import Pack
+
+ORDER_STREAM = 0  # sets these random numbers apart from others drawn with the recipe's seed
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """N images, padded to a common size."""
+
+    pixels: Tensor  # (N, 3, H, W) uint8, images at the top left, 0 beyond them; on the training device
+    heights: Tensor  # (N,) int64, on the CPU, where views are drawn
+    widths: Tensor  # the same
+
+
+class ImageStore:
+    """Images of a pack: on the GPU as a whole where they fit, else in the mapped file.
+
+    Args:
+        pack: The data set.
+        positions: (len,) int64, the images of the pack that the store holds.
+        device: Where batches go.
+    """
+
+    def __init__(self, pack: Pack, positions: NDArray[np.int64], device: torch.device) -> None:
+        self.device = device
+        self.offsets = torch.from_numpy(pack.offsets[positions])  # (len,)
+        self.heights = torch.from_numpy(pack.heights[positions].astype(np.int64))
+        self.widths = torch.from_numpy(pack.widths[positions].astype(np.int64))
+        pixels = from_dlpack(np.asarray(pack.pixels))  # (P,) uint8; from_numpy would warn that it is read-only
+        self._pixels = pixels.to(device) if _fits(pixels, device) else pixels
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def batch(self, indices: Tensor) -> ImageBatch:
+        """The images at `indices`, (N,) int64, counted within the store."""
+        heights, widths = self.heights[indices], self.widths[indices]
+        H, W = int(heights.max()), int(widths.max())
+        y = torch.arange(H).minimum(heights[:, None] - 1)  # (N, H); beyond the image its last line again
+        line_starts = self.offsets[indices, None] + 3 * y * widths[:, None]
+        lines = self._pixels.unfold(0, 3 * W, 1)  # (P - 3 W + 1, 3 W), a view: the bytes from any start
+        pixels = lines.index_select(0, line_starts.flatten().to(lines.device)).view(-1, H, W, 3)
+        if heights.min() < H or widths.min() < W:
+            pixels *= _inside(heights, widths, H, W).to(lines.device)
+        return ImageBatch(pixels.to(self.device).permute(0, 3, 1, 2), heights, widths)
+
+
+def _fits(pixels: Tensor, device: torch.device) -> bool:
+    """Whether half of the device's free memory takes the pixels, which leaves the other half to training."""
+    return device.type == "cuda" and pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
+
+
+def _inside(heights: Tensor, widths: Tensor, H: int, W: int) -> Tensor:
+    """Where the padded images have pixels: (N, H, W, 1) bool."""
+    rows = torch.arange(H) < heights[:, None]  # (N, H)
+    columns = torch.arange(W) < widths[:, None]  # (N, W)
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def epoch_order(num_images: int, *, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch's images, (num_images,) int64 on the CPU; the same in every process."""
+    return torch.from_numpy(np.random.default_rng((ORDER_STREAM, seed, epoch)).permutation(num_images))
+
+
+def model_inputs(pack: Pack, positions: NDArray[np.int64], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The images at `positions`, (M,), as the encoder is served them: (M, S, S, 3) uint8."""
+    return np.stack([to_input(image, preprocessing) for image in pack.images(positions)])
