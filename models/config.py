@@ -242,14 +242,19 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def with_preset(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a pretraining recipe over those of the preset that they name. Raises ValueError if it is unknown."""
+    name = fields.get("preset")
+    if name is None:
+        return fields
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ValueError(f"preset: one of {', '.join(PRESETS)}, not {name!r}")
+    return _merge(PRESETS[name][1], fields)
+
+
 def pretrain_recipe(fields: dict[str, Any]) -> PretrainRecipe:
     """The recipe that `fields` describe, over its `preset` if it names one.
 
     Raises pydantic.ValidationError, or ValueError for an unknown preset.
     """
-    name = fields.get("preset")
-    if name is None:
-        return PretrainRecipe.model_validate(fields)
-    if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(f"preset: one of {', '.join(PRESETS)}, not {name!r}")
-    return PretrainRecipe.model_validate(_merge(PRESETS[name][1], fields))
+    return PretrainRecipe.model_validate(with_preset(fields))

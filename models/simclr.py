@@ -9,14 +9,21 @@ from models.config import PretrainRecipe
 from models.encoders import build_encoder
 from models.heads import build_head
 
+MAX_PARAMETERS = 530_000_000  # an ONNX file ends at 2 GiB, and these are float32
+
 
 class SimCLR(nn.Module):
-    """h = f(x), z = g(h)."""
+    """h = f(x), z = g(h). Raises ValueError if it is too large to be exported, before it is trained."""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         super().__init__()
         self.encoder = build_encoder(recipe.encoder, recipe.preprocessing.image_size)
         self.head = build_head(recipe.head, self.encoder.size)
+        num_parameters = sum(w.numel() for w in self.parameters())
+        if num_parameters > MAX_PARAMETERS:
+            raise ValueError(
+                f"encoder.width, head.hidden_size: with at most {MAX_PARAMETERS} parameters, not {num_parameters}"
+            )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(M, 3, S, S) float in [0, 1] -> h (M, C), z (M, D)."""

@@ -111,7 +111,7 @@ class Demo:
         recipes = {
             "trained": ("pretrain SimCLR", recipe),
             "random": ("export the random initialisation", untrained),
-            "pixels": ("export raw pixels", {**untrained, "encoder": {"name": "pixels"}}),
+            "pixels": ("export raw pixels", {**untrained, "encoder": {"name": "pixels"}, "head": {"num_layers": 0}}),
         }
         jobs = {}
         for encoder, (text, fields) in recipes.items():

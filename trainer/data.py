@@ -54,10 +54,17 @@ class ImageStore:
         y = torch.arange(H).minimum(heights[:, None] - 1)  # (N, H); beyond the image its last line again
         line_starts = self.offsets[indices, None] + 3 * y * widths[:, None]
         lines = self._pixels.unfold(0, 3 * W, 1)  # (P - 3 W + 1, 3 W), a view: the bytes from any start
-        pixels = lines.index_select(0, line_starts.flatten().to(lines.device)).view(-1, H, W, 3)
+        pixels = lines.index_select(0, send(line_starts.flatten(), lines.device)).view(-1, H, W, 3)
         if heights.min() < H or widths.min() < W:
-            pixels *= _inside(heights, widths, H, W).to(lines.device)
-        return ImageBatch(pixels.to(self.device).permute(0, 3, 1, 2), heights, widths)
+            pixels *= send(_inside(heights, widths, H, W), lines.device)
+        return ImageBatch(send(pixels, self.device).permute(0, 3, 1, 2), heights, widths)
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """The values on `device`; a copy to the GPU starts from pinned memory, so the host doesn't wait for it."""
+    if values.device.type == device.type:
+        return values
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def _fits(pixels: Tensor, device: torch.device) -> bool:

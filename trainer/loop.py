@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from models.export import export_model
-from models.simclr import SimCLR
 from torch import Tensor
 
 from models.config import PretrainRecipe, pretrain_recipe
+from models.export import export_model
+from models.simclr import SimCLR
 from trainer.augment import sample_parameters, two_views
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
 from trainer.data import ImageStore, epoch_order, model_inputs
@@ -41,7 +41,7 @@ def pretrain(run: RunFolder, should_stop: Callable[[], bool]) -> dict[str, Any]:
     pack = Pack.open(run.dataset)
     recipe = _with_storage_side(pretrain_recipe(spec.recipe), pack.storage_side)
     torch.manual_seed(recipe.seed)
-    model = SimCLR(recipe).to(spec.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+    model = _build(recipe).to(spec.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     started = time.monotonic()
     summary = _train(model, recipe, pack, run, should_stop) if recipe.schedule.epochs else {"steps": 0}
     seconds = time.monotonic() - started
@@ -51,6 +51,13 @@ def pretrain(run: RunFolder, should_stop: Callable[[], bool]) -> dict[str, Any]:
     images = model_inputs(pack, held_out[:NUM_PARITY_IMAGES], recipe.preprocessing)
     description = export_model(model, recipe, images, run.output)
     return {**summary, "seconds": seconds, "model": description}
+
+
+def _build(recipe: PretrainRecipe) -> SimCLR:
+    try:
+        return SimCLR(recipe)
+    except ValueError as error:
+        raise RunError("invalid_recipe", str(error)) from error
 
 
 def _with_storage_side(recipe: PretrainRecipe, storage_side: int) -> PretrainRecipe:
@@ -122,7 +129,7 @@ def train_step(
         recipe.preprocessing.image_size,
         seed=recipe.seed,
         step=step,
-    )
+    ).to(batch.pixels.device)
     x = two_views(batch, parameters).contiguous(memory_format=torch.channels_last)  # (2N, 3, S, S)
     bfloat16 = recipe.precision == "bfloat16"
     with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bfloat16):

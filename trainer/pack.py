@@ -2,7 +2,8 @@
 
 Legend: N images; image i has height h_i, width w_i and 3 channels.
 
-    pixels.bin      the images one after the other, each (h_i, w_i, 3) uint8
+    pixels.bin      the images one after the other, each (h_i, w_i, 3) uint8, then zeros for one line of the widest,
+                    so that as many bytes as the widest line has can be read from the start of any line
     index.npz       offsets (N,) int64, heights, widths, labels (N,) int32, splits (N,) uint8, sha256 (N, 32) uint8
     manifest.json   {"version", "preprocessing_version", "storage_side", "classes"}
 """
@@ -65,7 +66,7 @@ class Pack:
 
 
 class PackWriter:
-    """Writes a pack image by image; `close` makes it whole."""
+    """Writes a pack image by image; `close` makes it whole. A context manager that lets go of the file in any case."""
 
     def __init__(self, folder: Path, *, storage_side: int, preprocessing_version: int) -> None:
         self.folder = folder
@@ -73,6 +74,12 @@ class PackWriter:
         self.preprocessing_version = preprocessing_version
         self._pixels = (folder / "pixels.bin").open("wb")
         self._rows: list[tuple[int, int, int, int, int, bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._pixels.close()
 
     def add(self, image: NDArray[np.uint8], *, label: int, split: str, sha256: bytes) -> None:
         """Append an image, (h, w, 3) uint8."""
@@ -84,8 +91,9 @@ class PackWriter:
 
     def close(self, classes: list[str]) -> None:
         """Write the index and the manifest."""
-        self._pixels.close()
         offsets, heights, widths, labels, splits, sums = zip(*self._rows, strict=True)
+        self._pixels.write(bytes(3 * max(widths)))
+        self._pixels.close()
         np.savez(
             self.folder / "index.npz",
             offsets=np.array(offsets, np.int64),

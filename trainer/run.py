@@ -8,7 +8,7 @@
     events.jsonl     one JSON object a line: stage, metrics, warning    out
     output/          the files to publish                               out
     result.json      written last: the job succeeded                    out
-    error.json       {"code", "message"}: it failed, and why            out
+    error.json       {"code", "message", "details"?}: it failed, why    out
     log.txt          stdout and stderr                                  out
 
 The process knows nothing of jobs, queues, HTTP or databases. SIGTERM asks it to checkpoint at the end of the
@@ -30,7 +30,7 @@ INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: come back later
 class RunSpec(Frozen):
     """What a run folder asks for."""
 
-    kind: Literal["pretrain", "linear_probe", "knn_probe", "ingest"]
+    kind: Literal["pretrain", "linear_probe", "knn_probe", "ingest", "index"]
     recipe: dict[str, Any]
     device: Literal["cpu", "cuda"] = "cpu"
     archive_name: str | None = None
@@ -38,12 +38,13 @@ class RunSpec(Frozen):
 
 
 class RunError(RuntimeError):
-    """The work failed for a reason that its owner can act on; `code` is stable."""
+    """The work failed for a reason that its owner can act on; `code` is stable, `details` are for programs."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.details = details
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -94,4 +95,7 @@ class RunFolder:
 
     def fail(self, error: RunError) -> None:
         """Leave the reason of the failure."""
-        write_atomically(self.error, json.dumps({"code": error.code, "message": error.message}).encode())
+        reason: dict[str, Any] = {"code": error.code, "message": error.message}
+        if error.details is not None:
+            reason["details"] = error.details
+        write_atomically(self.error, json.dumps(reason).encode())

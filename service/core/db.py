@@ -7,7 +7,11 @@ from typing import Any
 import psycopg
 from pgvector.psycopg import register_vector
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+
+AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what a database that doesn't answer raises
 
 
 def sqlalchemy_url(database_url: str) -> str:

@@ -1,5 +1,6 @@
 """Where things are and how much of them is allowed: environment variables SIMCLR_*, or a file .env."""
 
+import os
 import socket
 from functools import lru_cache
 from pathlib import Path
@@ -76,3 +77,8 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The process's settings, read once."""
     return Settings()
+
+
+def child_environment(**values: str) -> dict[str, str]:
+    """This process's environment with the settings `values` in it, for a child process."""
+    return {**os.environ, **{f"SIMCLR_{name.upper()}": value for name, value in values.items()}}

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 import obstore
@@ -36,6 +36,9 @@ class Storage(Protocol):
 
     def put_file(self, key: str, source: Path) -> None:
         """Store a copy of the file `source`, durably, before returning. Raises StorageFull."""
+
+    def put_stream(self, key: str, source: BinaryIO) -> None:
+        """Store what an open file holds from its position on, durably, before returning. Raises StorageFull."""
 
     def get(self, key: str) -> bytes:
         """The blob's content. Raises NotFound."""
@@ -99,6 +102,10 @@ class LocalStorage:
         with self._arriving(key) as path:
             shutil.copyfile(source, path)
 
+    def put_stream(self, key: str, source: BinaryIO) -> None:
+        with self._arriving(key) as path, path.open("wb") as file:
+            shutil.copyfileobj(source, file, 2**20)
+
     def get(self, key: str) -> bytes:
         return self.fetch(key, Path()).read_bytes()
 
@@ -127,6 +134,9 @@ class ObjectStorage:
         obstore.put(self.store, key, content)
 
     def put_file(self, key: str, source: Path) -> None:
+        obstore.put(self.store, key, source)
+
+    def put_stream(self, key: str, source: BinaryIO) -> None:
         obstore.put(self.store, key, source)
 
     def get(self, key: str) -> bytes:

@@ -164,6 +164,7 @@ class Placement(Base):
     sent_at: Mapped[datetime | None]
     claimed_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    num_relayed: Mapped[int] = mapped_column(default=0)  # lines of the process's events.jsonl that are job_event rows
 
 
 class Model(Base):

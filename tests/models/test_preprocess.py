@@ -390,6 +390,13 @@ def test_pixel_bombs_are_refused_by_their_header(content: bytes) -> None:
     assert refusal(content) == "too_large"
 
 
+@pytest.mark.parametrize("kind", [b"VP8X", b"VP8L", b"VP8 "])
+def test_a_large_webp_is_refused_before_pillow_opens_it(kind: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow allocates a WebP's canvas on opening, so its size is read from the header before that."""
+    monkeypatch.setattr(Image, "open", None)
+    assert refusal(webp_header(kind, 251, 400)) == "too_large"
+
+
 @pytest.mark.parametrize("format_", ["jpeg", "png", "webp"])
 def test_limits_are_inclusive(format_: str) -> None:
     """A file of exactly the limits is taken; one byte, pixel or column less allowed, and it is refused."""

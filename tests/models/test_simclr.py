@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from models.config import Encoder, Head, PretrainRecipe
@@ -28,3 +29,19 @@ def test_a_step_reaches_every_parameter() -> None:
             for w in trained.values():
                 w.sub_(w.grad, alpha=0.1)
     assert not [name for name, w in trained.items() if not w.grad.any()]
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden_size", "fits"),
+    [("resnet50", None, True), ("resnet50", 16_384, False), ("resnet101", None, False)],
+)
+def test_a_network_that_no_onnx_file_holds_is_refused(name: str, hidden_size: int | None, *, fits: bool) -> None:
+    """ResNet-50 of width 4, the paper's largest, is taken; what exceeds 2 GiB of float32 fails before training."""
+    head = Head(num_layers=3, hidden_size=hidden_size)
+    recipe = PretrainRecipe(encoder=Encoder(name=name, width=4, stem="imagenet"), head=head)
+    with torch.device("meta"):
+        if fits:
+            assert 4 * sum(w.numel() for w in SimCLR(recipe).parameters()) < 2**31
+            return
+        with pytest.raises(ValueError, match=r"encoder\.width, head\.hidden_size: with at most 530000000 parameters"):
+            SimCLR(recipe)

@@ -56,8 +56,9 @@ def shift_hue(planes: Tensor, shift: Tensor) -> Tensor:
     """Planes (3, V, S, S) with their hue turned by shift (V, 1, 1), in turns; in HSV, value and saturation stay.
 
     Around the hexagon of hues, in sixths of a turn from red, a pixel of chroma d = max - min lies at
-    |h| = 1 + (g + b - r - min) / d, on green's side (h > 0) where g > b. Back, the channel whose pure hue lies at a
-    distance D is min + d clamp(2 - D, 0, 1), and 2 - D = ||y| - 3| - 1 for y = h - pure hue within a turn.
+    |h| = 1 + (g + b - r - min) / d, on green's side (h > 0) where g > b. Back, the channel whose pure hue is a
+    distance D away is min + d clamp(2 - D, 0, 1). With y = h - pure hue, 2 - D = ||y| - 3| - 1 up to |y| = 6, a turn;
+    the clamp makes it true up to 7, as far as y goes.
     """
     red, green, blue = planes.unbind()
     low = torch.minimum(torch.minimum(red, green), blue)
@@ -65,6 +66,6 @@ def shift_hue(planes: Tensor, shift: Tensor) -> Tensor:
     hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=torch.finfo(planes.dtype).tiny)).add_(1)
     hue = hue.copysign_(green - blue).add_(shift, alpha=6)
     hue.sub_((hue / 6).round_(), alpha=6)  # (V, S, S), within half a turn
-    pure_hues = torch.tensor([0, 2, -2], device=planes.device, dtype=planes.dtype).view(3, 1, 1, 1)
+    pure_hues = torch.arange(0, 6, 2, device=planes.device, dtype=planes.dtype).view(3, 1, 1, 1)
     shares = (hue - pure_hues).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)  # (3, V, S, S)
     return torch.addcmul(low, shares, chroma)

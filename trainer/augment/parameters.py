@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import Augmentation
+from trainer.data import send
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 ORDERS = np.array(list(itertools.permutations(range(4))))  # (24, 4)
@@ -54,10 +55,8 @@ class ViewParameters:
         return self._each(lambda values: values[:, rows])
 
     def to(self, device: torch.device) -> Self:
-        """The parameters on `device`, without waiting for the copy: it starts from pinned memory."""
-        if self.top.device.type == device.type:
-            return self
-        return self._each(lambda values: values.pin_memory().to(device, non_blocking=True))
+        """The parameters on `device`; the host doesn't wait for the copies."""
+        return self._each(lambda values: send(values, device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         changes: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if torch.is_tensor(value)}

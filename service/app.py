@@ -1,0 +1,82 @@
+"""The HTTP API: `uvicorn --factory service.app:create_app`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+
+from service import openapi, problems
+from service.core.db import Database
+from service.core.settings import Settings, get_settings
+from service.core.storage import open_storage
+from service.deps import Services
+from service.embedding import Embedding
+from service.headers import SecurityHeaders
+from service.limits import BodyLimit
+from service.routes import (
+    aliases,
+    collections,
+    datasets,
+    embeddings,
+    images,
+    job_history,
+    jobs,
+    models,
+    recipes,
+    search,
+    system,
+)
+
+ROUTERS: tuple[APIRouter, ...] = (
+    datasets.router,
+    jobs.router,
+    job_history.router,
+    recipes.router,
+    models.router,
+    aliases.router,
+    images.router,
+    collections.router,
+    embeddings.router,
+    search.router,
+    system.router,
+)
+
+DESCRIPTION = """
+Upload images, pretrain SimCLR on them, measure the representation with probes, export it, serve it, search with it.
+
+Errors are `application/problem+json` (RFC 9457) with a stable `code`. Lists are pages: `items` and `next`, which is
+the `cursor` of the following page, or null after the last.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, by default with the settings of the environment; it connects when it starts."""
+    settings = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        storage = open_storage(settings)
+        with closing(Database(settings.database_url)) as database:
+            async with Embedding(settings, database, storage) as embedding:
+                app.state.services = Services(settings, database, storage, embedding)
+                yield
+
+    app = FastAPI(
+        title="simclr-service",
+        version=version("simclr-service"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+        responses=problems.RESPONSES,
+        openapi_tags=openapi.TAGS,
+        redoc_url=None,
+    )
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    problems.add_handlers(app)
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(problems.Boundary)
+    app.add_middleware(SecurityHeaders)  # outermost: what is added last sees a response last
+    for router in ROUTERS:
+        app.include_router(router)
+    return app

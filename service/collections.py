@@ -1,0 +1,75 @@
+"""Named sets of images. A collection is named by its id or its name wherever one is asked for."""
+
+import re
+
+from sqlalchemy import delete, exists, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.core.errors import Conflict, Invalid, NotFound
+from service.core.ids import ID_PATTERN, new_id
+from service.core.tables import Collection, CollectionImage, Image
+
+DEFAULT = "default"
+
+
+def find_collection(session: Session, key: str) -> Collection:
+    """The collection with an id or name. Raises NotFound."""
+    statement = select(Collection).where((Collection.id == key) | (Collection.name == key))
+    found = session.scalars(statement).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no collection {key}; POST /v1/images with that name makes it")
+    return found
+
+
+def ensure_collection(session: Session, key: str) -> Collection:
+    """The collection with an id or name, made if it is a new name; not deleted before the transaction ends."""
+    if not re.match(ID_PATTERN, key):
+        session.execute(insert(Collection).values(id=new_id("col"), name=key).on_conflict_do_nothing())
+    # A row lock that inserting members takes anyway; two uploads don't wait for each other.
+    held = (
+        select(Collection)
+        .where((Collection.id == key) | (Collection.name == key))
+        .with_for_update(read=True, key_share=True)
+    )
+    found = session.scalars(held).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no collection {key}")
+    return found
+
+
+def create_collection(session: Session, name: str) -> Collection:
+    """A new collection. Raises Conflict if the name is taken, Invalid if it looks like an id."""
+    if re.match(ID_PATTERN, name):
+        raise Invalid(
+            "name: one that can't be taken for an id", errors=[{"field": "name", "message": "looks like an id"}]
+        )
+    new = insert(Collection).values(id=new_id("col"), name=name).on_conflict_do_nothing().returning(Collection)
+    created = session.scalars(new).one_or_none()
+    if created is None:
+        raise Conflict(f"there is a collection {name} already", code="name_taken")
+    return created
+
+
+def count_images(session: Session, collection_ids: list[str]) -> dict[str, int]:
+    """The number of images in each collection that has any."""
+    statement = select(CollectionImage.collection_id, func.count()).where(
+        CollectionImage.collection_id.in_(collection_ids)
+    )
+    return {row[0]: row[1] for row in session.execute(statement.group_by(CollectionImage.collection_id))}
+
+
+def delete_collection(session: Session, key: str) -> list[str]:
+    """Delete a collection with the images that are in no other; the keys of their blobs, to delete after the commit."""
+    collection = find_collection(session, key)
+    session.refresh(collection, with_for_update=True)  # uploads into it end first
+    members = select(CollectionImage.image_id).where(CollectionImage.collection_id == collection.id)
+    # Locked before they are looked at: an upload that adds one to another collection at this moment keeps it.
+    image_ids = session.scalars(
+        select(Image.id).where(Image.id.in_(members)).order_by(Image.id).with_for_update()
+    ).all()
+    session.delete(collection)
+    session.flush()
+    elsewhere = exists().where(CollectionImage.image_id == Image.id)
+    orphans = delete(Image).where(Image.id == func.any(list(image_ids)), ~elsewhere).returning(Image.key)
+    return list(session.scalars(orphans.execution_options(synchronize_session=False)))

@@ -1,0 +1,249 @@
+"""The jobs: their state machine and their events. Every change of a job's status is made in this file.
+
+    submit ──> queued ──start──> running ──end──> succeeded, failed
+                 │ ^               │ │
+                 │ └────requeue────┘ └─request_cancel─> cancelling ──end──> cancelled
+                 └─────────────request_cancel──────────────────────────────────^
+    resume: failed, cancelled ──> queued
+
+A change is a compare-and-set on (id, attempt, status), with its `status` event in the same transaction. Each start is a
+new attempt; whoever acts for an earlier one is `Fenced`. All writers lock the job's row before they draw an event's id,
+so that a job's events become visible in the order of their ids and a reader can go on from the last id that it saw.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, exists, func, null, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.core.errors import Conflict, NotFound
+from service.core.ids import new_id
+from service.core.tables import ENDED, Checkpoint, Dataset, DatasetRejection, Job, JobEvent, Placement
+
+ACTIVE = ("running", "cancelling")
+TRANSITIONS = {
+    "queued": ("running", "cancelled"),
+    "running": ("succeeded", "failed", "queued", "cancelling"),
+    "cancelling": ("cancelled",),
+    "succeeded": (),
+    "failed": ("queued",),
+    "cancelled": ("queued",),
+}
+
+
+class Fenced(RuntimeError):
+    """The job has moved on: this attempt may not write to it any more."""
+
+
+def submit(
+    session: Session,
+    *,
+    kind: str,
+    recipe: dict[str, Any],
+    dataset_id: str | None = None,
+    model_id: str | None = None,
+    resources: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+    idempotency_key: str | None = None,
+    request_sha256: str | None = None,
+) -> Job:
+    """Queue a job; with an idempotency key that was used before, return the job that it made.
+
+    Raises Conflict (`idempotency_mismatch`) if the key was used for a request with another sha256.
+    """
+    statement = insert(Job).values(
+        id=new_id("job"),
+        kind=kind,
+        recipe=recipe,
+        dataset_id=dataset_id,
+        model_id=model_id,
+        resources=resources or {},
+        metadata_=metadata or {},
+        idempotency_key=idempotency_key,
+        request_sha256=request_sha256,
+    )
+    unless_known = statement.on_conflict_do_nothing(index_elements=["idempotency_key"])
+    job = session.scalars(unless_known.returning(Job)).one_or_none()
+    if job is not None:
+        record_events(session, job, [("status", {"status": "queued"})])
+        return job
+    # The conflicting insert has committed by now: PostgreSQL waited for it.
+    job = session.scalars(select(Job).where(Job.idempotency_key == idempotency_key)).one()
+    if job.request_sha256 != request_sha256:
+        raise Conflict(
+            f"the idempotency key {idempotency_key!r} was used for another request; use a new key",
+            code="idempotency_mismatch",
+        )
+    return job
+
+
+def request_cancel(session: Session, job_id: str) -> Job:
+    """Cancel a job: at once if no process can be running for it, else by its agent, within about a second.
+
+    Raises NotFound, or Conflict if it has ended.
+    """
+    job = _locked(session, job_id)
+    if job.status in ENDED:
+        raise Conflict(f"the job {job_id} has ended ({job.status}); only a queued or running job can be cancelled")
+    if job.status == "queued":
+        return _end(session, job, "cancelled")
+    if job.status == "running":
+        _move(session, job, "cancelling")
+    claimed = exists().where(*_open_placements(job), Placement.claimed_at.is_not(None))
+    return job if session.scalar(select(claimed)) else _end(session, job, "cancelled")
+
+
+def resume(session: Session, job_id: str) -> Job:
+    """Queue a failed or cancelled job again; it goes on from its newest checkpoint.
+
+    Raises NotFound, or Conflict if it has another status or what it works on was deleted.
+    """
+    job = _locked(session, job_id)
+    if job.status not in {"failed", "cancelled"}:
+        raise Conflict(f"the job {job_id} is {job.status}; only a failed or cancelled job can be resumed")
+    needs_dataset = job.kind != "index"
+    needs_model = job.kind not in {"pretrain", "ingest"}
+    if (needs_dataset and job.dataset_id is None) or (needs_model and job.model_id is None):
+        raise Conflict(f"the data set or model of the job {job_id} was deleted")
+    if job.kind == "ingest":
+        session.execute(delete(DatasetRejection).where(DatasetRejection.dataset_id == job.dataset_id))
+        session.execute(update(Dataset).where(Dataset.id == job.dataset_id).values(status="validating", error=null()))
+    return _move(
+        session,
+        job,
+        "queued",
+        reason="resumed",
+        attempts_without_progress=0,
+        priority_at=func.now(),
+        finished_at=None,
+        error=null(),
+    )
+
+
+def hold(session: Session, job_id: str, attempt: int, *, unless_locked: bool = False) -> Job:
+    """The job, locked until the transaction ends. Raises Fenced unless `attempt` is the one that is going on.
+
+    With `unless_locked` it doesn't wait for another holder, but raises Fenced too.
+    """
+    job = session.get(Job, job_id, with_for_update={"skip_locked": unless_locked}, populate_existing=True)
+    if job is None or job.attempt != attempt or job.status not in ACTIVE:
+        raise Fenced(f"attempt {attempt} of {job_id} is over")
+    return job
+
+
+def current_status(session: Session, job_id: str, attempt: int) -> str:
+    """Status of the job, `running` or `cancelling`, without a lock. Raises Fenced as `hold` does."""
+    status = session.scalar(select(Job.status).where(Job.id == job_id, Job.attempt == attempt, Job.status.in_(ACTIVE)))
+    if status is None:
+        raise Fenced(f"attempt {attempt} of {job_id} is over")
+    return status
+
+
+def start(session: Session, job: Job) -> Job:
+    """Begin the next attempt of a queued job whose row is locked."""
+    started_at = func.coalesce(Job.started_at, func.now())
+    return _move(session, job, "running", attempt=job.attempt + 1, started_at=started_at)
+
+
+def succeed(session: Session, job: Job, result: dict[str, Any]) -> Job:
+    """End a held job that is running."""
+    return _end(session, job, "succeeded", result=result)
+
+
+def fail(session: Session, job: Job, code: str, message: str) -> Job:
+    """End a held job with an error; one that was to be cancelled is cancelled."""
+    if job.status == "cancelling":
+        return cancel(session, job)
+    return _end(session, job, "failed", error={"code": code, "message": message})
+
+
+def cancel(session: Session, job: Job) -> Job:
+    """End a held job that was to be cancelled and whose process is gone."""
+    return _end(session, job, "cancelled")
+
+
+def requeue(session: Session, job: Job, reason: str) -> Job:
+    """Give a held job back to the queue, at its old place, through no fault of its own."""
+    if job.status == "cancelling":
+        return cancel(session, job)
+    return _move(session, job, "queued", reason=reason)
+
+
+def lose(session: Session, job: Job, reason: str, message: str, *, max_attempts: int) -> Job:
+    """Give a held job back to the queue after its attempt broke; fail it at the last of `max_attempts`.
+
+    Attempts count that left no checkpoint; one that did begins a new count.
+    """
+    if job.status == "cancelling":
+        return cancel(session, job)
+    progressed = session.scalar(select(exists().where(Checkpoint.job_id == job.id, Checkpoint.attempt == job.attempt)))
+    num_attempts = 0 if progressed else job.attempts_without_progress + 1
+    if num_attempts >= max_attempts:
+        return fail(session, job, reason, f"{message} ({num_attempts} attempts without progress)")
+    return _move(session, job, "queued", reason=reason, attempts_without_progress=num_attempts)
+
+
+def record_event(session: Session, job_id: str, attempt: int, type_: str, data: dict[str, Any]) -> None:
+    """Add an event to a job. Raises Fenced as `hold` does."""
+    record_events(session, hold(session, job_id, attempt), [(type_, data)])
+
+
+def record_events(session: Session, job: Job, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Add events to a held job, in order."""
+    session.add_all(JobEvent(job_id=job.id, attempt=job.attempt, type=type_, data=data) for type_, data in events)
+    session.flush()
+
+
+def events_after(session: Session, job_id: str, after_id: int, limit: int) -> list[JobEvent]:
+    """The next events of a job after the event `after_id` (0: from the first), oldest first."""
+    statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after_id)
+    return list(session.scalars(statement.order_by(JobEvent.id).limit(limit)))
+
+
+def _locked(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    return job
+
+
+def _open_placements(job: Job) -> list[ColumnElement[bool]]:
+    return [Placement.job_id == job.id, Placement.attempt == job.attempt, Placement.ended_at.is_(None)]
+
+
+def _end(session: Session, job: Job, status: str, *, result: Any = None, error: Any = None) -> Job:
+    """Move to a final status; the data set of an ingest job that didn't succeed is failed."""
+    if job.kind == "ingest" and status != "succeeded":
+        dataset_error = error or {"code": "cancelled", "message": "its ingest job was cancelled"}
+        session.execute(
+            update(Dataset).where(Dataset.id == job.dataset_id).values(status="failed", error=dataset_error)
+        )
+    return _move(
+        session,
+        job,
+        status,
+        reason=error and error["code"],
+        finished_at=func.now(),
+        result=null() if result is None else result,
+        error=null() if error is None else error,
+    )
+
+
+def _move(session: Session, job: Job, status: str, *, reason: str | None = None, **values: Any) -> Job:
+    """The one place where a status changes; leaving `running` and `cancelling` frees the job's slots."""
+    assert status in TRANSITIONS[job.status], (job.status, status)
+    if job.status in ACTIVE and status not in ACTIVE:
+        session.execute(update(Placement).where(*_open_placements(job)).values(ended_at=func.now()))
+    moved = session.scalar(
+        update(Job)
+        .where(Job.id == job.id, Job.attempt == job.attempt, Job.status == job.status)
+        .values(status=status, **values)
+        .returning(Job)
+        .execution_options(populate_existing=True, synchronize_session=False)
+    )
+    if moved is None:
+        raise Fenced(f"the job {job.id} is no longer {job.status} in attempt {job.attempt}")
+    record_events(session, moved, [("status", {"status": status} | ({"reason": reason} if reason else {}))])
+    return moved

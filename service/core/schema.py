@@ -1,0 +1,47 @@
+"""The database's schema: brought to this release's by migrations (service/migrations)."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from service.core.db import sqlalchemy_url
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+LOCK = 0x51_3C_12  # any number; the same for all that migrate
+MIN_PGVECTOR = (0, 8, 4)  # earlier ones corrupt HNSW indexes under vacuum
+
+
+class UnusableDatabase(RuntimeError):
+    """The server can't hold the service's tables; the message says what it lacks."""
+
+
+def migrate(database_url: str) -> None:
+    """Bring the schema to this release's, once however many processes ask at the same time. Raises UnusableDatabase."""
+    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        _prepare_pgvector(connection)
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _prepare_pgvector(connection: Connection) -> None:
+    connection.execute(text("create extension if not exists vector"))
+    version = connection.execute(text("select extversion from pg_extension where extname = 'vector'")).scalar_one()
+    if tuple(map(int, version.split("."))) < MIN_PGVECTOR:
+        raise UnusableDatabase(
+            f"pgvector {version}: at least {'.'.join(map(str, MIN_PGVECTOR))} is needed"
+            " (install it, then run ALTER EXTENSION vector UPDATE)"
+        )
+    try:
+        connection.execute(text("select '[1,2]'::vector <=> '[2,1]'::vector, '[1,2]'::halfvec <=> '[2,1]'::halfvec"))
+    except OperationalError as error:
+        raise UnusableDatabase(
+            "the database server dies when it computes a vector distance: its pgvector is compiled for a newer CPU"
+            " (the embedded one needs AVX2); set SIMCLR_DATABASE_URL to another PostgreSQL"
+        ) from error

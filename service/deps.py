@@ -1,0 +1,64 @@
+"""What a route asks for in its signature: the process's services, and a transaction."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from service.core.db import Database
+from service.core.settings import Settings
+from service.core.storage import Storage
+from service.embedding import Embedding
+
+
+@dataclass(frozen=True)
+class Services:
+    """One a process, made when the application starts (service/app.py) and kept in `app.state.services`."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    embedding: Embedding
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+async def _settings(services: ServicesDep) -> Settings:
+    return services.settings
+
+
+async def _storage(services: ServicesDep) -> Storage:
+    return services.storage
+
+
+async def _embedding(services: ServicesDep) -> Embedding:
+    return services.embedding
+
+
+async def _database(services: ServicesDep) -> Database:
+    return services.database
+
+
+def _session(database: Annotated[Database, Depends(_database)]) -> Iterator[Session]:
+    with database.transaction() as session:
+        yield session
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+StorageDep = Annotated[Storage, Depends(_storage)]
+EmbeddingDep = Annotated[Embedding, Depends(_embedding)]
+
+# For a handler that must do something outside its transaction, or stream.
+DatabaseDep = Annotated[Database, Depends(_database)]
+
+# One transaction a request. With the scope `function` it commits after the handler returned and before a byte of the
+# response is sent: who reads 201 or 202 finds the row, and a commit that fails is an error, not a success.
+SessionDep = Annotated[Session, Depends(_session, scope="function")]

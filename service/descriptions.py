@@ -1,0 +1,36 @@
+"""Rows as the API shows them, where that takes more than the row: one more query for any number of them."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.core.tables import Alias, Dataset, Job, Model
+from service.schemas.datasets import DatasetOut
+from service.schemas.models import ModelOut
+
+
+def describe_datasets(session: Session, datasets: Sequence[Dataset]) -> list[DatasetOut]:
+    """Data sets, with their ingest jobs."""
+    ids = [dataset.id for dataset in datasets]
+    statement = select(Job.dataset_id, func.max(Job.id)).where(Job.kind == "ingest", Job.dataset_id.in_(ids))
+    job_ids = dict(session.execute(statement.group_by(Job.dataset_id)).all())
+    own = DatasetOut.model_fields.keys() - {"job_id"}
+    return [
+        DatasetOut.model_validate({name: getattr(dataset, name) for name in own} | {"job_id": job_ids.get(dataset.id)})
+        for dataset in datasets
+    ]
+
+
+def describe_models(session: Session, models: Sequence[Model]) -> list[ModelOut]:
+    """Models, with the aliases that serve them."""
+    statement = select(Alias).where(Alias.model_id.in_([model.id for model in models])).order_by(Alias.name)
+    aliases = defaultdict(list)
+    for alias in session.scalars(statement):
+        aliases[alias.model_id].append(alias.name)
+    own = ModelOut.model_fields.keys() - {"aliases"}
+    return [
+        ModelOut.model_validate({name: getattr(model, name) for name in own} | {"aliases": aliases[model.id]})
+        for model in models
+    ]

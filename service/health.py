@@ -1,0 +1,66 @@
+"""Whether the parts that the API depends on work: each is asked, with a short patience."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from obstore.exceptions import BaseError
+from sqlalchemy import text
+
+from service.core.db import AWAY, Database
+from service.core.errors import ServiceError
+from service.core.storage import Storage
+from service.core.tables import Alias
+from service.model_cache import PRODUCTION
+
+REDIS_TIMEOUT_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part, and what it says of itself."""
+
+    is_usable: bool
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def database_part(database: Database) -> Part:
+    """Versions of PostgreSQL and pgvector, and the model that serves."""
+    statement = text("select current_setting('server_version'), extversion from pg_extension where extname = 'vector'")
+    try:
+        with database.transaction() as session:
+            postgresql, pgvector = session.execute(statement).one()
+            alias = session.get(Alias, PRODUCTION)
+    except AWAY as error:
+        return Part(is_usable=False, about={"error": _first_line(error)})
+    return Part(
+        is_usable=True,
+        about={"postgresql": postgresql, "pgvector": pgvector, "production_model": alias and alias.model_id},
+    )
+
+
+def storage_part(storage: Storage) -> Part:
+    """Whether a blob can be written."""
+    try:
+        storage.put("health", b"")
+    except (ServiceError, OSError, BaseError) as error:
+        return Part(is_usable=False, about={"error": _first_line(error)})
+    return Part(is_usable=True)
+
+
+def redis_part(redis_url: str) -> Part:
+    """Its version. Without it jobs are accepted, but none starts until it is back."""
+    timeouts: dict[str, Any] = {
+        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
+        "socket_timeout": REDIS_TIMEOUT_SECONDS,
+    }
+    try:
+        with redis.Redis.from_url(redis_url, **timeouts) as client:
+            version = client.info("server")["redis_version"]
+    except redis.RedisError as error:
+        return Part(is_usable=False, about={"error": _first_line(error)})
+    return Part(is_usable=True, about={"redis": version})
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,122 @@
+"""An upload of images: each is decoded and embedded, the good ones are stored together, each gets its own answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from service.core.errors import Invalid, ServiceError, TooLarge
+from service.deps import Services
+from service.embedding import Timings
+from service.image_store import LAYER, Kept, NewImage, image_id_of, store_images
+from service.model_cache import PRODUCTION, ServedModel
+from service.problems import describe
+from service.schemas.images import ImagesForm, UploadedImage, UploadResult
+
+MAX_FILENAME = 200
+
+
+@dataclass(frozen=True)
+class _File:
+    """One part of the form."""
+
+    id: str
+    content: bytes
+    filename: str | None
+    label: str | None
+
+
+async def upload_images(services: Services, form: ImagesForm, timings: Timings) -> UploadResult:
+    """Store the images of a form with the vectors of the model in production, if there is one.
+
+    A file that is no image fails alone. Whatever fails otherwise, the storage or the database, fails all of them.
+    """
+    check_number(len(form.files), services.settings.max_images_per_request)
+    files = await _read(form)
+    distinct = list({file.id: file for file in reversed(files)}.values())  # of equal files, the first
+    model = await services.embedding.models.find(PRODUCTION)
+    images, errors = await _prepare(services, distinct, model, timings)
+    kept = await run_in_threadpool(
+        store_images,
+        services.database,
+        services.storage,
+        images,
+        collection=form.collection,
+        metadata=form.metadata,
+        model=model.row if model else None,
+    )
+    return UploadResult(items=_report(files, kept, errors))
+
+
+def check_number(num_images: int, most: int) -> None:
+    """Raise TooLarge for more images than a request may have."""
+    if num_images > most:
+        raise TooLarge(f"{num_images} images in one request; at most {most}", code="too_many_images")
+
+
+async def _read(form: ImagesForm) -> list[_File]:
+    labels = form.labels if form.labels is not None else [None] * len(form.files)
+    if len(labels) != len(form.files):
+        message = f"one for each of the {len(form.files)} files, not {len(labels)}"
+        raise Invalid(f"labels: {message}", errors=[{"field": "labels", "message": message}])
+    files = []
+    for upload, label in zip(form.files, labels, strict=True):
+        content = await upload.read()
+        files.append(_File(image_id_of(content), content, displayed(upload.filename), label or form.label))
+    return files
+
+
+def displayed(filename: str | None) -> str | None:
+    """A client's file name as a text that can be stored and shown; it never becomes a path."""
+    if not filename:
+        return None
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in filename)[-MAX_FILENAME:]
+
+
+async def _prepare(
+    services: Services, files: Sequence[_File], model: ServedModel | None, timings: Timings
+) -> tuple[list[NewImage], dict[str, ServiceError]]:
+    """The files that are images, decoded and embedded, and the errors of the others by id."""
+    outcomes = await services.embedding.decode([file.content for file in files], model, timings)
+    errors = {
+        file.id: outcome for file, outcome in zip(files, outcomes, strict=True) if isinstance(outcome, ServiceError)
+    }
+    good = [
+        (file, outcome) for file, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, ServiceError)
+    ]
+    vectors = (
+        await services.embedding.compute([decoded for _, decoded in good], model, LAYER, timings)
+        if model
+        else [None] * len(good)
+    )
+    images = [
+        NewImage(
+            id=file.id,
+            content=file.content,
+            format=decoded.format,
+            width=decoded.width,
+            height=decoded.height,
+            filename=file.filename,
+            label=file.label,
+            vector=vector,
+        )
+        for (file, decoded), vector in zip(good, vectors, strict=True)
+    ]
+    return images, errors
+
+
+def _report(files: Sequence[_File], kept: dict[str, Kept], errors: dict[str, ServiceError]) -> list[UploadedImage]:
+    """What became of each file; the second of two equal ones exists already."""
+    items = []
+    seen: set[str] = set()
+    for file in files:
+        if file.id in errors:
+            problem = describe(errors[file.id])
+            item = UploadedImage(filename=file.filename, status="failed", id=None, label=file.label, error=problem)
+        else:
+            is_new, label = kept[file.id]
+            status = "created" if is_new and file.id not in seen else "exists"
+            item = UploadedImage(filename=file.filename, status=status, id=file.id, label=label)
+        seen.add(file.id)
+        items.append(item)
+    return items

@@ -1,0 +1,77 @@
+"""What `simclr up` makes sure of before anything starts: its data folder is its own, its address is free and safe."""
+
+import errno
+import fcntl
+import ipaddress
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.process import StartFailed
+
+PORT_TIMEOUT_SECONDS = 1  # an API that was killed a moment ago may still hold its port
+
+
+@contextmanager
+def only_instance(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder for this process alone. Raises StartFailed when another one has it.
+
+    The kernel lets go of the lock when this process ends, however it ends: no child inherits the descriptor.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 20).decode()
+        os.close(descriptor)
+        raise StartFailed(
+            f"`simclr up` already runs on {data_dir}, as process {owner}: stop it, or choose another --data-dir"
+        ) from None
+    try:
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_host(host: str, *, allow_network: bool) -> None:
+    """Raises StartFailed when `host` is no address, or one that other machines reach and that isn't allowed."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise StartFailed(f"--host {host!r} is no address of this machine: {error.strerror}") from error
+    addresses = [ipaddress.ip_address(str(address[4][0]).split("%")[0]) for address in found]
+    if not allow_network and not all(address.is_loopback for address in addresses):
+        raise StartFailed(
+            f"--host {host} lets other machines in, and this release has no API keys: whoever reaches the port may read"
+            " and delete everything. Keep 127.0.0.1, or put a proxy with authentication in front and give"
+            " --allow-unauthenticated-network"
+        )
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises StartFailed when the API could not listen there."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    deadline = time.monotonic() + PORT_TIMEOUT_SECONDS
+    while True:
+        try:
+            with socket.socket(family, kind) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the API will
+                listener.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise StartFailed(
+                    f"can't listen on port {port} of {host} ({error.strerror}): choose another with --port"
+                ) from error
+            if time.monotonic() > deadline:
+                raise StartFailed(
+                    f"port {port} of {host} is in use by another program: stop it, or choose another with --port"
+                ) from error
+            time.sleep(0.05)
+        else:
+            return

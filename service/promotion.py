@@ -1,0 +1,90 @@
+"""Which model an alias serves. A switch is one transaction, with its line in the alias's history."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from models.config import IndexRecipe
+from service.core import jobs, vectors
+from service.core.errors import Conflict, Invalid, NotFound
+from service.core.storage import Storage, sha256_of
+from service.core.tables import Alias, AliasChange, Image, Model
+from service.model_cache import PRODUCTION
+
+LAYER = "h"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """An alias after a switch; nothing changed if it served the model already."""
+
+    alias: Alias
+    previous_model_id: str | None
+    index_job_id: str | None
+
+
+def promote(session: Session, storage: Storage, name: str, model_id: str) -> Promotion:
+    """Have the alias `name` serve a model whose files are whole; a new production model gets its missing vectors.
+
+    Raises Invalid if there is no such model, Conflict (`corrupt_model`) if a file is not as it was published.
+    """
+    # The row is locked against deletion until the alias refers to it.
+    model = session.get(Model, model_id, with_for_update={"read": True, "key_share": True})
+    if model is None:
+        errors = [{"field": "model_id", "message": f"there is no model {model_id}"}]
+        raise Invalid("a field is not valid", errors=errors)
+    _check_files(storage, model)
+    previous_model_id = _switch(session, name, model_id)
+    index_job_id = _index(session, model) if name == PRODUCTION else None
+    return Promotion(session.get_one(Alias, name), previous_model_id, index_job_id)
+
+
+def previous_model_id(session: Session, name: str) -> str:
+    """The model that the alias served before its last change. Raises NotFound, or Conflict where there is none."""
+    newest = select(AliasChange).where(AliasChange.alias == name).order_by(AliasChange.id.desc()).limit(1)
+    change = session.scalar(newest)
+    if change is None:
+        raise NotFound(f"there is no alias {name}")
+    if change.previous_model_id is None or session.get(Model, change.previous_model_id) is None:
+        raise Conflict(f"{name} served no model before, or that one was deleted", code="no_previous_model")
+    return change.previous_model_id
+
+
+def _check_files(storage: Storage, model: Model) -> None:
+    with TemporaryDirectory() as folder:
+        for name, file in model.files.items():
+            try:
+                is_whole = sha256_of(storage.fetch(file["key"], Path(folder) / name)) == file["sha256"]
+            except NotFound:
+                is_whole = False
+            if not is_whole:
+                raise Conflict(f"{name} of the model {model.id} is lost or damaged in storage", code="corrupt_model")
+
+
+def _switch(session: Session, name: str, model_id: str) -> str | None:
+    """Point the alias at the model; the one that it served before."""
+    new = insert(Alias).values(name=name, model_id=model_id).on_conflict_do_nothing().returning(Alias.name)
+    is_new = session.scalar(new) is not None
+    alias = session.get_one(Alias, name, with_for_update=True, populate_existing=True)
+    previous = None if is_new else alias.model_id
+    if previous != model_id:
+        alias.model_id, alias.updated_at = model_id, func.now()
+        session.add(AliasChange(alias=name, model_id=model_id, previous_model_id=previous))
+        session.flush()
+    return previous
+
+
+def _index(session: Session, model: Model) -> str | None:
+    """Queue a job for the stored images that have no vector of this model; its id, or None if all have one."""
+    table = vectors.find_table(session, model.id, LAYER)
+    if table is None:
+        is_missing = session.scalar(select(Image.id).limit(1)) is not None
+    else:
+        is_missing = bool(vectors.missing_images(session, table, after="", limit=1))
+    if not is_missing:
+        return None
+    return jobs.submit(session, kind="index", recipe=IndexRecipe().model_dump(), model_id=model.id).id

@@ -1,0 +1,67 @@
+"""Aliases: names that serve models. `production` serves when no model is named."""
+
+from fastapi import APIRouter
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.core.errors import NotFound
+from service.core.tables import Alias, AliasChange
+from service.deps import SessionDep, StorageDep
+from service.promotion import Promotion, previous_model_id, promote
+from service.schemas.fields import AliasName
+from service.schemas.links import links_to
+from service.schemas.models import AliasChangeOut, AliasMoved, AliasOut, AliasTarget
+from service.schemas.page import Limit, NameCursor, NumberCursor, Page, read_rows
+
+router = APIRouter(prefix="/v1/aliases", tags=["models"])
+
+
+@router.put(
+    "/{alias}",
+    responses={
+        200: {"links": links_to("alias", "list_alias_changes", "rollback_alias", source="$response.body#/name")}
+    },
+)
+def set_alias(alias: AliasName, target: AliasTarget, session: SessionDep, storage: StorageDep) -> AliasMoved:
+    """Have an alias serve a model, from the next request on. The model's files are checked first."""
+    return _moved(promote(session, storage, alias, target.model_id))
+
+
+@router.get("")
+def list_aliases(session: SessionDep, cursor: NameCursor = None, limit: Limit = 50) -> Page[AliasOut]:
+    """All aliases, by name."""
+    rows, following = read_rows(session, select(Alias), Alias.name, cursor=cursor, limit=limit, descending=False)
+    return Page[AliasOut](items=[AliasOut.model_validate(row) for row in rows], next=following)
+
+
+@router.get("/{alias}/history")
+def list_alias_changes(
+    alias: AliasName, session: SessionDep, cursor: NumberCursor = None, limit: Limit = 50
+) -> Page[AliasChangeOut]:
+    """The changes of an alias, newest first."""
+    _check(session, alias)
+    statement = select(AliasChange).where(AliasChange.alias == alias)
+    rows, following = read_rows(session, statement, AliasChange.id, cursor=cursor, limit=limit)
+    return Page[AliasChangeOut](items=[AliasChangeOut.model_validate(row) for row in rows], next=following)
+
+
+@router.post("/{alias}/rollback")
+def rollback_alias(alias: AliasName, session: SessionDep, storage: StorageDep) -> AliasMoved:
+    """Have an alias serve the model that it served before its last change."""
+    return _moved(promote(session, storage, alias, previous_model_id(session, alias)))
+
+
+def _check(session: Session, name: str) -> None:
+    if session.get(Alias, name) is None:
+        raise NotFound(f"there is no alias {name}")
+
+
+def _moved(promotion: Promotion) -> AliasMoved:
+    alias = promotion.alias
+    return AliasMoved(
+        name=alias.name,
+        model_id=alias.model_id,
+        updated_at=alias.updated_at,
+        previous_model_id=promotion.previous_model_id,
+        index_job_id=promotion.index_job_id,
+    )

@@ -1,0 +1,47 @@
+"""Collections: named sets of images to search in."""
+
+from fastapi import APIRouter, Response
+from sqlalchemy import select
+
+from service import collections
+from service.core.tables import Collection
+from service.deps import DatabaseDep, SessionDep, StorageDep
+from service.schemas.images import CollectionOut, CollectionPath, NewCollection, show_collection
+from service.schemas.links import created, links_to
+from service.schemas.page import IdCursor, Limit, Page, read_rows
+
+router = APIRouter(prefix="/v1/collections", tags=["images"])
+
+
+@router.post("", status_code=201, responses=created(201, links_to("collection", "get_collection", "delete_collection")))
+def create_collection(new: NewCollection, response: Response, session: SessionDep) -> CollectionOut:
+    """Make an empty collection. Uploading images with a new collection's name makes it too."""
+    collection = collections.create_collection(session, new.name)
+    response.headers["Location"] = f"/v1/collections/{collection.id}"
+    return show_collection(collection, 0)
+
+
+@router.get("")
+def list_collections(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -> Page[CollectionOut]:
+    """All collections, newest first."""
+    rows, following = read_rows(session, select(Collection), Collection.id, cursor=cursor, limit=limit)
+    counts = collections.count_images(session, [collection.id for collection in rows])
+    return Page[CollectionOut](
+        items=[show_collection(collection, counts.get(collection.id, 0)) for collection in rows], next=following
+    )
+
+
+@router.get("/{collection}")
+def get_collection(collection: CollectionPath, session: SessionDep) -> CollectionOut:
+    """A collection and the number of its images."""
+    found = collections.find_collection(session, collection)
+    return show_collection(found, collections.count_images(session, [found.id]).get(found.id, 0))
+
+
+@router.delete("/{collection}", status_code=204)
+def delete_collection(collection: CollectionPath, database: DatabaseDep, storage: StorageDep) -> None:
+    """Delete a collection, with the images that are in no other one."""
+    with database.transaction() as session:
+        keys = collections.delete_collection(session, collection)
+    for key in keys:  # after the commit: a row never names a blob that is gone
+        storage.delete(key)

@@ -1,0 +1,170 @@
+"""Images: stored with their collection and vector, shown, and compared."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+
+from service import bodies, image_store
+from service.collections import DEFAULT, find_collection
+from service.core.tables import CollectionImage, Image
+from service.deps import DatabaseDep, ServicesDep, SessionDep, StorageDep
+from service.embedding import Timings, check_layer
+from service.image_store import LAYER, get_image
+from service.image_upload import upload_images
+from service.schemas.embeddings import Layer
+from service.schemas.images import (
+    CollectionQuery,
+    ImageCursor,
+    ImageDetails,
+    ImageId,
+    ImageInCollection,
+    ImageOut,
+    ImagesForm,
+    ModelQuery,
+    StoredEmbedding,
+    UploadResult,
+    show_member,
+    show_membership,
+)
+from service.schemas.links import links_to
+from service.schemas.page import Limit, Page
+from service.schemas.search import MAX_K, Neighbors, SearchOptions
+from service.search import Searcher, direction
+
+router = APIRouter(prefix="/v1/images", tags=["images"])
+
+MAX_SHOWN_SIDE = 4096
+LINKS = links_to(
+    "image_id",
+    "get_image",
+    "get_image_content",
+    "get_image_embedding",
+    "get_image_neighbors",
+    "delete_image",
+    source="$response.body#/items/0/id",
+)
+
+
+@router.post("", responses={200: {"links": LINKS}}, openapi_extra=bodies.document(ImagesForm))
+async def create_images(request: Request, services: ServicesDep, response: Response) -> UploadResult:
+    """Store images in a collection, and their vectors once a model is in production.
+
+    Each file has its own result; files that fail don't affect the others. When this answers, what it calls created is
+    on disk.
+    """
+    timings = Timings()
+    async with bodies.read_form(request, ImagesForm) as form:
+        result = await upload_images(services, form, timings)
+    response.headers.update(timings.header())
+    return result
+
+
+@router.get("")
+def list_images(
+    session: SessionDep, collection: CollectionQuery = DEFAULT, cursor: ImageCursor = None, limit: Limit = 50
+) -> Page[ImageInCollection]:
+    """The images of a collection, in order of id."""
+    collection_id = find_collection(session, collection).id
+    statement = (
+        select(Image, CollectionImage)
+        .join(CollectionImage, CollectionImage.image_id == Image.id)
+        .where(CollectionImage.collection_id == collection_id, CollectionImage.image_id > (cursor or ""))
+        .order_by(CollectionImage.image_id)
+        .limit(limit + 1)
+    )
+    rows = session.execute(statement).all()
+    items = [show_member(image, member) for image, member in rows[:limit]]
+    return Page[ImageInCollection](items=items, next=items[-1].id if len(rows) > limit else None)
+
+
+@router.get("/{image_id}", name="get_image")
+def show_image(image_id: ImageId, session: SessionDep) -> ImageDetails:
+    """An image, and what its collections say of it."""
+    image = get_image(session, image_id)
+    statement = select(CollectionImage).where(CollectionImage.image_id == image_id)
+    members = session.scalars(statement.order_by(CollectionImage.collection_id))
+    shown = ImageOut.model_validate(image).model_dump()
+    return ImageDetails(**shown, collections=[show_membership(member) for member in members])
+
+
+@router.get(
+    "/{image_id}/content",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {
+                f"image/{format_}": {"schema": {"type": "string", "format": "binary"}}
+                for format_ in ("jpeg", "png", "webp")
+            }
+        }
+    },
+)
+async def get_image_content(
+    image_id: ImageId,
+    services: ServicesDep,
+    size: Annotated[
+        int | None, Query(ge=1, le=MAX_SHOWN_SIDE, description="Longer side, pixels; a smaller image is not enlarged.")
+    ] = None,
+) -> Response:
+    """The image, upright, encoded anew from its pixels: nothing else that the uploaded file held is sent."""
+    content = await run_in_threadpool(_content, services.database, services.storage, image_id)
+    format_, encoded = await services.embedding.decoding.render(content, size)
+    headers = {"Cache-Control": "private, max-age=31536000, immutable"}  # the id is the hash of what it was
+    return Response(encoded, media_type=f"image/{format_}", headers=headers)
+
+
+def _content(database: DatabaseDep, storage: StorageDep, image_id: str) -> bytes:
+    with database.transaction() as session:
+        key = get_image(session, image_id).key
+    return storage.get(key)
+
+
+@router.get("/{image_id}/embedding")
+async def get_image_embedding(
+    image_id: ImageId,
+    services: ServicesDep,
+    response: Response,
+    model: ModelQuery = None,
+    layer: Annotated[Layer, Query()] = LAYER,
+    normalize: Annotated[bool, Query(description="Scale the vector to length 1.")] = False,  # noqa: FBT002  # FastAPI passes it by name
+) -> StoredEmbedding:
+    """The image's vector: the stored one where there is one, else computed."""
+    timings = Timings()
+    served = await services.embedding.models.get(model)
+    check_layer(served, layer)
+    if layer == LAYER:
+        searcher = Searcher(services, served, timings)
+        vector = (await searcher.vectors_of({image_id}))[image_id]
+    else:
+        content = await run_in_threadpool(_content, services.database, services.storage, image_id)
+        vector = (await services.embedding.embed([content], served, layer, timings))[0]
+    if normalize:
+        vector = direction(vector)
+    response.headers.update(timings.header())
+    return StoredEmbedding(model=served.row.id, layer=layer, embedding=vector.tolist())
+
+
+@router.get("/{image_id}/neighbors")
+async def get_image_neighbors(
+    image_id: ImageId,
+    services: ServicesDep,
+    response: Response,
+    collection: CollectionQuery = DEFAULT,
+    model: ModelQuery = None,
+    k: Annotated[int, Query(ge=1, le=MAX_K, description="Neighbours, at most.")] = 10,
+) -> Neighbors:
+    """The images of a collection that are most like a stored image, itself left out."""
+    timings = Timings()
+    searcher = Searcher(services, await services.embedding.models.get(model), timings)
+    question = await searcher.by_image(image_id)
+    found = await searcher.answer([question], SearchOptions(collection=collection, k=k))
+    response.headers.update(timings.header())
+    return found[0]
+
+
+@router.delete("/{image_id}", status_code=204)
+def delete_image(image_id: ImageId, database: DatabaseDep, storage: StorageDep) -> None:
+    """Delete an image from all collections, with its vectors and its bytes."""
+    image_store.delete_image(database, storage, image_id)

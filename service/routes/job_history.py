@@ -1,0 +1,125 @@
+"""What happened in a job: its events, metrics, log and checkpoints, and the report of it all."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from service.core.errors import BadRequest, NotFound
+from service.core.tables import Checkpoint, Dataset, JobEvent, Model
+from service.deps import DatabaseDep, SessionDep, SettingsDep, StorageDep
+from service.descriptions import describe_datasets, describe_models
+from service.downloads import send_blob
+from service.event_stream import read_events, stream_events
+from service.routes.jobs import find_job
+from service.schemas.datasets import DatasetOut
+from service.schemas.fields import JobId
+from service.schemas.jobs import CheckpointOut, Events, JobOut
+from service.schemas.models import ModelOut
+from service.schemas.page import MAX_LIMIT, Page
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+
+MAX_EVENT_ID = 2**63 - 1
+SSE = "text/event-stream"
+NO_BUFFERING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+@router.get(
+    "/events",
+    response_model=Events,
+    responses={
+        200: {"content": {SSE: {"schema": {"type": "string"}}}},
+        204: {"description": "A stream that was to go on after the job's last event: there is nothing more to come."},
+    },
+)
+def list_events(
+    job_id: JobId,
+    request: Request,
+    session: SessionDep,
+    database: DatabaseDep,
+    after: Annotated[int, Query(ge=0, le=MAX_EVENT_ID, description="Id of the last event that you have.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Events at most; a stream has no limit.")] = 100,
+    last_event_id: Annotated[str | None, Header(description="What `after` is to a list, for a stream.")] = None,
+) -> Events | Response:
+    """A job's events, oldest first: a list, or with `Accept: text/event-stream` a stream until the job has ended."""
+    find_job(session, job_id)
+    if SSE not in request.headers.get("accept", ""):
+        events, is_over = read_events(session, job_id, after, limit)
+        return Events(items=list(events), next=None if is_over else (events[-1].id if events else after))
+    if last_event_id is not None:
+        after = _event_id(last_event_id)
+        if read_events(session, job_id, after, 1) == ([], True):
+            return Response(status_code=204)  # tells a browser's EventSource not to connect again
+    return StreamingResponse(stream_events(database, job_id, after), media_type=SSE, headers=NO_BUFFERING)
+
+
+def _event_id(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text[:20]) > MAX_EVENT_ID:
+        raise BadRequest(f"Last-Event-ID: the id of an event, a whole number, not {text[:50]!r}")
+    return int(text)
+
+
+@router.get("/metrics")
+def get_metrics(job_id: JobId, session: SessionDep) -> dict[str, list[float | str | None]]:
+    """What training measured, as columns of equal length: step, loss, learning_rate, images_per_second, attempt, ..."""
+    find_job(session, job_id)
+    statement = select(JobEvent.data, JobEvent.attempt).where(JobEvent.job_id == job_id, JobEvent.type == "metrics")
+    rows = [{**data, "attempt": attempt} for data, attempt in session.execute(statement.order_by(JobEvent.id))]
+    names = {name: None for row in rows for name in row}
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+@router.get("/log", response_class=PlainTextResponse)
+def get_log(
+    job_id: JobId,
+    session: SessionDep,
+    storage: StorageDep,
+    settings: SettingsDep,
+    attempt: Annotated[int | None, Query(ge=1, le=MAX_LIMIT, description="Default: the newest.")] = None,
+) -> Response:
+    """What the process of an attempt printed. It is stored when the attempt ends; empty until there is something."""
+    job = find_job(session, job_id)
+    number = attempt or job.attempt
+    if number > job.attempt:
+        raise NotFound(f"the job {job_id} had {job.attempt} attempts; there is no attempt {number}")
+    live = settings.runs_dir / job_id / str(number) / "log.txt"
+    if live.is_file():  # it runs on this machine
+        return PlainTextResponse(live.read_bytes())
+    try:
+        return send_blob(storage, f"jobs/{job_id}/log-{number}.txt", media_type="text/plain; charset=utf-8")
+    except NotFound:
+        return PlainTextResponse("")
+
+
+@router.get("/checkpoints")
+def list_checkpoints(job_id: JobId, session: SessionDep) -> Page[CheckpointOut]:
+    """The training states from which the job would go on, newest first; two are kept."""
+    find_job(session, job_id)
+    statement = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
+    items = [CheckpointOut.model_validate(row) for row in session.scalars(statement)]
+    return Page[CheckpointOut](items=items, next=None)
+
+
+class Report(BaseModel):
+    """A job with what it worked on and what came of it."""
+
+    job: JobOut
+    dataset: DatasetOut | None
+    model: ModelOut | None = Field(description="What it made or measured, with its probes.")
+
+
+@router.get("/report")
+def get_report(job_id: JobId, session: SessionDep) -> Report:
+    """All of a job in one document."""
+    job = find_job(session, job_id)
+    dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
+    model_id = (job.result or {}).get("model_id") or job.model_id
+    model = session.get(Model, model_id) if model_id else None
+    return Report(
+        job=JobOut.model_validate(job),
+        dataset=describe_datasets(session, [dataset])[0] if dataset else None,
+        model=describe_models(session, [model])[0] if model else None,
+    )

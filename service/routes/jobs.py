@@ -1,0 +1,121 @@
+"""Jobs: pretraining, probes and indexing."""
+
+import hashlib
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.core import jobs
+from service.core.errors import NotFound
+from service.core.tables import Job
+from service.deps import SessionDep
+from service.schemas.fields import JobId
+from service.schemas.job_requests import AnyJobRequest, JobRequest
+from service.schemas.jobs import JobOut, Kind, Status
+from service.schemas.links import created, links_to
+from service.schemas.page import IdCursor, Limit, Page, read_rows
+from service.submission import check_request
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+EXAMPLES = {
+    "pretrain": {
+        "summary": "Pretrain with a preset",
+        "value": {
+            "kind": "pretrain",
+            "dataset_id": "ds_01jcz0000000000000000000vv",
+            "recipe": {"preset": "cpu-small", "schedule": {"epochs": 10}},
+        },
+    },
+    "linear_probe": {
+        "summary": "Measure a model",
+        "value": {
+            "kind": "linear_probe",
+            "dataset_id": "ds_01jcz0000000000000000000vv",
+            "model_id": "mdl_01jcz0000000000000000000ww",
+        },
+    },
+}
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="Yours to choose: the same key and request again gives the same job, not a second one.",
+    ),
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses=created(202, links_to("job_id", "get_job", "cancel_job", "list_events", "get_metrics", "get_report")),
+)
+def create_job(
+    request: Annotated[JobRequest, Body(openapi_examples=EXAMPLES)],
+    response: Response,
+    session: SessionDep,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut:
+    """Queue a job. 202 means that it is stored: it runs as soon as a worker has room, whatever fails until then."""
+    job = _submit(session, request, idempotency_key)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobOut.model_validate(job)
+
+
+def _submit(session: Session, request: AnyJobRequest, idempotency_key: str | None) -> Job:
+    fields = request.model_dump(mode="json")
+    request_sha256 = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    if idempotency_key is not None:  # a repetition succeeds even if what it names has changed since
+        same = select(Job).where(Job.idempotency_key == idempotency_key, Job.request_sha256 == request_sha256)
+        if job := session.scalar(same):
+            return job
+    check_request(session, request)
+    return jobs.submit(session, **fields, idempotency_key=idempotency_key, request_sha256=request_sha256)
+
+
+@router.get("")
+def list_jobs(
+    session: SessionDep,
+    kind: Annotated[Kind | None, Query(description="Only of this kind.")] = None,
+    status: Annotated[Status | None, Query(description="Only in this state.")] = None,
+    cursor: IdCursor = None,
+    limit: Limit = 50,
+) -> Page[JobOut]:
+    """All jobs, newest first."""
+    statement = select(Job)
+    if kind is not None:
+        statement = statement.where(Job.kind == kind)
+    if status is not None:
+        statement = statement.where(Job.status == status)
+    rows, following = read_rows(session, statement, Job.id, cursor=cursor, limit=limit)
+    return Page[JobOut](items=[JobOut.model_validate(row) for row in rows], next=following)
+
+
+@router.get("/{job_id}")
+def get_job(job_id: JobId, session: SessionDep) -> JobOut:
+    """A job and how it goes."""
+    return JobOut.model_validate(find_job(session, job_id))
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses=created(202, links_to("job_id", "get_job", "resume_job")))
+def cancel_job(job_id: JobId, session: SessionDep) -> JobOut:
+    """Stop a job: a queued one at once, a running one within seconds. It can be resumed."""
+    return JobOut.model_validate(jobs.request_cancel(session, job_id))
+
+
+@router.post("/{job_id}/resume", status_code=202, responses=created(202, links_to("job_id", "get_job", "cancel_job")))
+def resume_job(job_id: JobId, session: SessionDep) -> JobOut:
+    """Queue a failed or cancelled job again; it goes on from its newest checkpoint."""
+    return JobOut.model_validate(jobs.resume(session, job_id))
+
+
+def find_job(session: Session, job_id: str) -> Job:
+    """The row of a job. Raises NotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    return job

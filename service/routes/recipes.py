@@ -1,0 +1,43 @@
+"""Recipes: the presets, and what each kind of job may be told."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from models.config import PRESETS, IndexRecipe, KnnProbeRecipe, LinearProbeRecipe, PretrainRecipe, pretrain_recipe
+
+router = APIRouter(prefix="/v1/recipes", tags=["jobs"])
+
+RECIPES: dict[str, type[BaseModel]] = {
+    "pretrain": PretrainRecipe,
+    "linear_probe": LinearProbeRecipe,
+    "knn_probe": KnnProbeRecipe,
+    "index": IndexRecipe,
+}
+
+
+class Preset(BaseModel):
+    """A named pretraining recipe."""
+
+    description: str
+    recipe: PretrainRecipe
+
+
+class Recipes(BaseModel):
+    """What `recipe` of a new job may be."""
+
+    presets: dict[str, Preset] = Field(
+        description="For `pretrain`: `recipe.preset` names one, other fields override it."
+    )
+    schemas: dict[str, dict[str, Any]] = Field(description="JSON Schema of the recipe of each kind of job.")
+
+
+@router.get("")
+def get_recipes() -> Recipes:
+    """The presets, complete, and the JSON Schema of each kind's recipe."""
+    presets = {
+        name: Preset(description=description, recipe=pretrain_recipe({"preset": name}))
+        for name, (description, _) in PRESETS.items()
+    }
+    return Recipes(presets=presets, schemas={kind: recipe.model_json_schema() for kind, recipe in RECIPES.items()})

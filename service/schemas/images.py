@@ -1,0 +1,142 @@
+"""Images and collections as JSON and as forms."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import Path, Query, UploadFile
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Json
+
+from service.collections import DEFAULT
+from service.core.ids import IMAGE_ID_PATTERN
+from service.core.tables import Collection, CollectionImage, Image
+from service.problems import Problem
+from service.schemas.fields import NAME_PATTERN, FromRow, Label, Text
+
+Metadata = dict[Label, Text | bool | int | FiniteFloat | None]
+CollectionKey = Annotated[str, Field(pattern=NAME_PATTERN, description="Name or id of a collection.")]
+ModelKey = Annotated[str, Field(pattern=NAME_PATTERN, description="Id of a model, or an alias.")]
+
+ImageId = Annotated[str, Path(pattern=IMAGE_ID_PATTERN, description="sha256 of the image's bytes.")]
+ImageCursor = Annotated[str | None, Query(pattern=IMAGE_ID_PATTERN, description="`next` of the page before.")]
+CollectionPath = Annotated[str, Path(pattern=NAME_PATTERN, description="Name or id of a collection.")]
+CollectionQuery = Annotated[str, Query(pattern=NAME_PATTERN, description="Name or id of a collection.")]
+ModelQuery = Annotated[
+    str | None, Query(pattern=NAME_PATTERN, description="Id of a model, or an alias; default: the one in production.")
+]
+
+
+class ImagesForm(BaseModel):
+    """Images to store in a collection."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    files: list[UploadFile] = Field(min_length=1, description="JPEG, PNG or WebP files.")
+    collection: CollectionKey = Field(DEFAULT, description="Name or id of a collection; a new name makes one.")
+    label: Label | None = Field(None, description="Of every image that `labels` gives none.")
+    labels: Json[list[Label | None]] | None = Field(None, description="A JSON list with a label or null for each file.")
+    metadata: Json[Annotated[Metadata, Field(max_length=64)]] = Field(
+        {}, description="A JSON object of your own notes, kept with every image of this request."
+    )
+
+
+class UploadedImage(BaseModel):
+    """What became of one file."""
+
+    filename: str | None
+    status: Literal["created", "exists", "failed"] = Field(
+        description="exists: the collection had it; a label or metadata that you gave is now the image's."
+    )
+    id: str | None = Field(description="sha256 of the bytes; null if it failed.")
+    label: str | None
+    error: Problem | None = None
+
+
+class UploadResult(BaseModel):
+    """What became of each file, in the order of the request."""
+
+    items: list[UploadedImage]
+
+
+class ImageOut(FromRow):
+    """A stored image."""
+
+    id: str
+    format: Literal["jpeg", "png", "webp"]
+    width: int
+    height: int
+    num_bytes: int
+    created_at: datetime
+
+
+class Membership(BaseModel):
+    """What a collection says of an image."""
+
+    collection_id: str
+    label: str | None
+    metadata: Metadata
+    filename: str | None
+
+
+class ImageInCollection(ImageOut):
+    """An image of a collection."""
+
+    label: str | None
+    metadata: Metadata
+    filename: str | None
+
+
+class ImageDetails(ImageOut):
+    """An image, and the collections that it is in."""
+
+    collections: list[Membership]
+
+
+class StoredEmbedding(BaseModel):
+    """The vector of an image."""
+
+    model: str
+    layer: str
+    embedding: list[float]
+
+
+class NewCollection(BaseModel):
+    """A collection to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=NAME_PATTERN)
+
+
+class CollectionOut(BaseModel):
+    """A named set of images to search in."""
+
+    id: str
+    name: str
+    num_images: int
+    created_at: datetime
+
+
+def show_member(image: Image, member: CollectionImage) -> ImageInCollection:
+    """An image of a collection as the API shows it."""
+    return ImageInCollection.model_validate(
+        {
+            **ImageOut.model_validate(image).model_dump(),
+            "label": member.label,
+            "metadata": member.metadata_,
+            "filename": member.filename,
+        }
+    )
+
+
+def show_membership(member: CollectionImage) -> Membership:
+    """What a collection says of an image, as the API shows it."""
+    return Membership(
+        collection_id=member.collection_id, label=member.label, metadata=member.metadata_, filename=member.filename
+    )
+
+
+def show_collection(collection: Collection, num_images: int) -> CollectionOut:
+    """A collection as the API shows it."""
+    return CollectionOut(
+        id=collection.id, name=collection.name, num_images=num_images, created_at=collection.created_at
+    )

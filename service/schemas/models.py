@@ -1,0 +1,65 @@
+"""Models and aliases as JSON."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.schemas.fields import FromRow, Id
+
+
+class FileOut(BaseModel):
+    """A file of a model."""
+
+    sha256: str
+    num_bytes: int
+
+
+class ModelOut(BaseModel):
+    """An exported encoder."""
+
+    id: str
+    job_id: str | None = Field(description="The job that made it.")
+    dataset_id: str | None = Field(description="What it was trained on; null once that is deleted.")
+    recipe: dict[str, Any]
+    preprocessing: dict[str, Any]
+    layers: dict[str, int] = Field(description="Dimensions of each layer that it can give: h, z.")
+    parity_cosine: float = Field(description="Least cosine of ONNX Runtime's vectors to the trainer's.")
+    files: dict[str, FileOut]
+    probes: dict[str, Any] = Field(description="The newest result of each kind of probe.")
+    aliases: list[str] = Field(description="The aliases that serve it.")
+    created_at: datetime
+
+
+class AliasTarget(BaseModel):
+    """The model that an alias is to serve."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model_id: Id
+
+
+class AliasOut(FromRow):
+    """A name that serves a model."""
+
+    name: str
+    model_id: str
+    updated_at: datetime
+
+
+class AliasMoved(AliasOut):
+    """An alias after a change."""
+
+    previous_model_id: str | None
+    index_job_id: str | None = Field(
+        description="The job that embeds the stored images without a vector of this model; null if all have one."
+    )
+
+
+class AliasChangeOut(FromRow):
+    """A change of an alias."""
+
+    id: int
+    model_id: str
+    previous_model_id: str | None
+    at: datetime

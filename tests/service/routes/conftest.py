@@ -1,0 +1,16 @@
+"""What the tests of images, embeddings and search share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.core.settings import Settings
+from service.core.storage import LocalStorage
+
+
+@pytest.fixture
+def storage(api_settings: Settings) -> Iterator[LocalStorage]:
+    """The API's own storage; its images are gone after the test."""
+    storage = LocalStorage(api_settings.storage_dir)
+    yield storage
+    storage.delete("images")

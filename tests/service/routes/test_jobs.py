@@ -1,0 +1,268 @@
+"""Jobs over HTTP."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import func, select
+
+from models.config import PretrainRecipe, pretrain_recipe
+from service.core import jobs
+from service.core.db import Database
+from service.core.ids import new_id
+from service.core.tables import Dataset, Job
+from tests.service.conftest import add_dataset, add_model, begin
+
+
+@pytest.fixture
+def dataset_id(database: Database) -> str:
+    with database.transaction() as session:
+        return add_dataset(session).id
+
+
+@pytest.fixture
+def model_id(database: Database) -> str:
+    with database.transaction() as session:
+        return add_model(session).id
+
+
+def submit(api: httpx.Client, key: str | None = None, **request: Any) -> httpx.Response:
+    return api.post("/v1/jobs", json=request, headers={"Idempotency-Key": key} if key else {})
+
+
+def small(dataset_id: str, **recipe: Any) -> dict[str, Any]:
+    return {"kind": "pretrain", "dataset_id": dataset_id, "recipe": {"batch_size": 100, **recipe}}
+
+
+def test_a_job_is_queued_with_its_whole_recipe(api: httpx.Client, dataset_id: str) -> None:
+    """202, its place, and the recipe that the preset and the overriding fields add up to."""
+    fields = {"preset": "cpu-small", "batch_size": 64, "schedule": {"epochs": 3}}
+    request = {"kind": "pretrain", "dataset_id": dataset_id, "recipe": fields, "metadata": {"run": 7, "who": "ada"}}
+    response = submit(api, **request)
+    assert response.status_code == 202
+    job = response.json()
+    assert response.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert api.get(response.headers["location"]).json() == job
+    assert PretrainRecipe.model_validate(job["recipe"]) == pretrain_recipe(fields)
+    assert (job["status"], job["attempt"], job["progress"], job["result"]) == ("queued", 0, None, None)
+    assert job["metadata"] == {"run": 7, "who": "ada"}
+    assert job["resources"] == {"nodes": {"min": 1, "max": 1}, "processes_per_node": 1, "device": "auto"}
+
+
+def test_null_stands_for_absent(api: httpx.Client, dataset_id: str) -> None:
+    """A client may send the id that a kind doesn't take as null."""
+    assert submit(api, **small(dataset_id), model_id=None).status_code == 202
+
+
+@pytest.mark.parametrize("kind", ["linear_probe", "knn_probe", "index"])
+def test_each_kind_has_defaults(api: httpx.Client, dataset_id: str, model_id: str, kind: str) -> None:
+    """A probe or index job needs no recipe."""
+    request = {"kind": kind, "model_id": model_id} | ({} if kind == "index" else {"dataset_id": dataset_id})
+    response = submit(api, **request)
+    assert response.status_code == 202
+    assert response.json()["recipe"]
+
+
+def refused(response: httpx.Response) -> tuple[str, str]:
+    assert response.status_code == 422, response.text
+    [error] = response.json()["errors"]
+    return error["field"], error["message"]
+
+
+def test_a_batch_larger_than_the_data_is_refused(api: httpx.Client, dataset_id: str) -> None:
+    """422 names the field and the number of training images."""
+    field, message = refused(submit(api, **small(dataset_id, batch_size=101)))
+    assert field == "recipe.batch_size"
+    assert "at most 100" in message
+    assert submit(api, **small(dataset_id, batch_size=100)).status_code == 202
+
+
+def test_an_untrained_encoder_needs_no_batch(api: httpx.Client, dataset_id: str) -> None:
+    """With 0 epochs the batch size is not looked at."""
+    schedule = {"epochs": 0, "warmup_epochs": 0}
+    assert submit(api, **small(dataset_id, batch_size=4096, schedule=schedule)).status_code == 202
+
+
+def test_one_image_is_not_enough(api: httpx.Client, database: Database) -> None:
+    """Pretraining needs 2 training images."""
+    with database.transaction() as session:
+        splits = {"train": {"num_images": 1, "per_class": [1]}, "test": {"num_images": 9, "per_class": [9]}}
+        dataset_id = add_dataset(session, classes=["cat"], splits=splits).id
+    field, message = refused(submit(api, **small(dataset_id, batch_size=2)))
+    assert field == "dataset_id"
+    assert "at least 2" in message
+
+
+@pytest.mark.parametrize(
+    ("classes", "per_class", "named"),
+    [([], [], "2 classes"), (["cat"], [50], "2 classes"), (["cat", "dog", "eel"], [50, 1, 0], "'dog', 'eel'")],
+)
+def test_probes_need_two_classes_of_two_images(
+    api: httpx.Client, database: Database, model_id: str, classes: list[str], per_class: list[int], named: str
+) -> None:
+    """422 says how many classes there are, or names those with too few training images."""
+    with database.transaction() as session:
+        splits = {"train": {"num_images": sum(per_class), "per_class": per_class}}
+        dataset_id = add_dataset(session, classes=classes, splits=splits).id
+    field, message = refused(submit(api, kind="linear_probe", dataset_id=dataset_id, model_id=model_id))
+    assert field == "dataset_id"
+    assert named in message
+    assert "cat" not in message
+
+
+@pytest.mark.parametrize("status", ["validating", "failed"])
+def test_the_data_set_must_be_ready(api: httpx.Client, database: Database, status: str) -> None:
+    """409 `dataset_not_ready` before the data set is packed, and after it failed."""
+    with database.transaction() as session:
+        dataset_id = add_dataset(session, status=status, splits=None).id
+    response = submit(api, **small(dataset_id))
+    assert (response.status_code, response.json()["code"]) == (409, "dataset_not_ready")
+
+
+def test_what_a_job_names_must_exist(api: httpx.Client, dataset_id: str) -> None:
+    """422 names the id that leads nowhere."""
+    assert refused(submit(api, **small(new_id("ds"))))[0] == "dataset_id"
+    request = {"kind": "knn_probe", "dataset_id": dataset_id, "model_id": new_id("mdl")}
+    assert refused(submit(api, **request))[0] == "model_id"
+
+
+def test_more_than_one_process_is_refused(api: httpx.Client, dataset_id: str) -> None:
+    """422 says that this release trains in one process."""
+    field, message = refused(submit(api, **small(dataset_id), resources={"nodes": {"min": 1, "max": 4}}))
+    assert field == "resources.nodes.max"
+    assert "this release trains in one process" in message
+
+
+def test_one_key_makes_one_job(api: httpx.Client, database: Database, dataset_id: str) -> None:
+    """100 requests at once with one Idempotency-Key: all answer 202 with the same job, and there is one."""
+    with ThreadPoolExecutor(100) as pool:
+        responses = list(pool.map(lambda _: submit(api, "once", **small(dataset_id)), range(100)))
+    assert {response.status_code for response in responses} == {202}
+    assert len({response.json()["id"] for response in responses}) == 1
+    with database.transaction() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 1
+
+
+def test_a_key_is_for_one_request(api: httpx.Client, dataset_id: str) -> None:
+    """The same key with another body is 409; the same body written otherwise is the same request."""
+    first = submit(api, "mine", **small(dataset_id, seed=1))
+    other = submit(api, "mine", **small(dataset_id, seed=2))
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
+    reordered = dict(reversed(small(dataset_id, seed=1).items()))
+    assert submit(api, "mine", **reordered).json()["id"] == first.json()["id"]
+
+
+def test_a_repetition_outlives_what_it_names(api: httpx.Client, database: Database, dataset_id: str) -> None:
+    """A client that missed the answer gets the job, even if its data set has gone since."""
+    job = submit(api, "mine", **small(dataset_id)).json()
+    api.post(f"/v1/jobs/{job['id']}/cancel")
+    with database.transaction() as session:
+        session.delete(session.get_one(Dataset, dataset_id))
+    again = submit(api, "mine", **small(dataset_id))
+    assert (again.status_code, again.json()["id"]) == (202, job["id"])
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é"])
+def test_keys_are_short_and_printable(api: httpx.Client, dataset_id: str, key: str) -> None:
+    """Another Idempotency-Key is 422."""
+    headers = {"Idempotency-Key": key.encode()}
+    response = api.post("/v1/jobs", json=small(dataset_id), headers=headers)
+    assert refused(response)[0] == "idempotency-key"
+
+
+def test_202_is_read_after_the_commit(api: httpx.Client, database: Database, dataset_id: str) -> None:
+    """Whoever has the answer finds the job with another connection, 50 times of 50."""
+    for _ in range(50):
+        job_id = submit(api, **small(dataset_id)).json()["id"]
+        with database.transaction() as session:
+            assert session.get(Job, job_id) is not None
+
+
+def test_jobs_are_listed_by_kind_and_status(api: httpx.Client, database: Database, model_id: str) -> None:
+    """Filters and pages, newest first."""
+    with database.transaction() as session:
+        old, new = (jobs.submit(session, kind="index", recipe={}, model_id=model_id).id for _ in range(2))
+        running = jobs.submit(session, kind="knn_probe", recipe={}, model_id=model_id).id
+        begin(session, running)
+    ids = lambda **query: [job["id"] for job in api.get("/v1/jobs", params=query).json()["items"]]  # noqa: E731
+    assert ids(kind="index") == sorted([old, new], reverse=True)
+    assert ids(status="running") == [running]
+    assert ids(kind="index", status="running") == []
+    page = api.get("/v1/jobs", params={"limit": 2}).json()
+    assert page["next"] == page["items"][-1]["id"]
+    assert len(ids(cursor=page["next"])) == 1
+
+
+def test_a_thousand_jobs_are_listed_at_once(api: httpx.Client, database: Database) -> None:
+    """A page of 1,000 jobs with whole recipes takes under 100 ms (the best of 5)."""
+    recipe = PretrainRecipe().model_dump(mode="json")
+    with database.transaction() as session:
+        session.add_all(
+            Job(id=new_id("job"), kind="pretrain", recipe=recipe, resources={}, metadata_={}) for _ in range(1000)
+        )
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        response = api.get("/v1/jobs", params={"limit": 1000})
+        seconds.append(time.perf_counter() - started)
+        assert len(response.json()["items"]) == 1000
+    assert min(seconds) < 0.1, seconds
+
+
+def test_a_job_shows_how_it_goes(api: httpx.Client, database: Database, dataset_id: str) -> None:
+    """Attempt, progress and time left while it runs; the result when it succeeded."""
+    job_id = submit(api, **small(dataset_id)).json()["id"]
+    with database.transaction() as session:
+        job = begin(session, job_id)
+        job.progress = {"step": 10, "steps": 40, "loss": 3.5, "eta_seconds": 12.5}
+    shown = api.get(f"/v1/jobs/{job_id}").json()
+    assert (shown["status"], shown["attempt"], shown["eta_seconds"]) == ("running", 1, 12.5)
+    assert shown["progress"]["loss"] == 3.5
+    with database.transaction() as session:
+        jobs.succeed(session, jobs.hold(session, job_id, 1), {"loss": 3.0})
+    shown = api.get(f"/v1/jobs/{job_id}").json()
+    assert (shown["status"], shown["result"], shown["eta_seconds"]) == ("succeeded", {"loss": 3.0}, None)
+
+
+def test_cancel_and_resume(api: httpx.Client, database: Database, dataset_id: str) -> None:
+    """A queued job is cancelled at once and can be queued again; one that succeeded can be neither."""
+    job_id = submit(api, **small(dataset_id)).json()["id"]
+    assert api.post(f"/v1/jobs/{job_id}/resume").status_code == 409
+    assert api.post(f"/v1/jobs/{job_id}/cancel").json()["status"] == "cancelled"
+    assert api.post(f"/v1/jobs/{job_id}/cancel").status_code == 409
+    assert api.post(f"/v1/jobs/{job_id}/resume").json()["status"] == "queued"
+    with database.transaction() as session:
+        jobs.succeed(session, begin(session, job_id), {})
+    for action in ("cancel", "resume"):
+        assert api.post(f"/v1/jobs/{job_id}/{action}").status_code == 409
+        assert api.post(f"/v1/jobs/{new_id('job')}/{action}").status_code == 404
+
+
+def test_a_failed_job_says_why(api: httpx.Client, database: Database, dataset_id: str) -> None:
+    """The error's code and message are part of the job."""
+    job_id = submit(api, **small(dataset_id)).json()["id"]
+    with database.transaction() as session:
+        jobs.fail(session, begin(session, job_id), "non_finite_loss", "the loss is nan at step 3")
+    error = api.get(f"/v1/jobs/{job_id}").json()["error"]
+    assert error == {"code": "non_finite_loss", "message": "the loss is nan at step 3"}
+
+
+def test_recipes_are_what_jobs_accept(api: httpx.Client, database: Database) -> None:
+    """Each preset's complete recipe, sent back as it is, is accepted and means the same."""
+    recipes = api.get("/v1/recipes").json()
+    with database.transaction() as session:
+        splits = {"train": {"num_images": 100_000, "per_class": [50_000, 50_000]}}
+        dataset_id = add_dataset(session, splits=splits).id
+    for name, preset in recipes["presets"].items():
+        response = submit(api, kind="pretrain", dataset_id=dataset_id, recipe=preset["recipe"])
+        assert response.status_code == 202
+        assert (
+            response.json()["recipe"]
+            == preset["recipe"]
+            == json.loads(pretrain_recipe({"preset": name}).model_dump_json())
+        )
+    assert recipes["schemas"].keys() == {"pretrain", "linear_probe", "knn_probe", "index"}
+    assert recipes["schemas"]["knn_probe"]["properties"]["k"]["maximum"] == 10_000

@@ -1,0 +1,170 @@
+"""Search over HTTP."""
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.core.db import Database
+from service.core.storage import LocalStorage
+from tests.models.image_files import encode
+from tests.service.routes.gallery import id_of, picture, pixels_h, upload
+from tests.small_models import publish
+
+CONTENTS = [picture(i) for i in range(12)]
+IDS = [id_of(content) for content in CONTENTS]
+SIZE = 3 * 8 * 8
+
+
+@pytest.fixture
+def gallery(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
+    """Twelve images in `pets`, one elsewhere, with their vectors."""
+    publish(database, storage)
+    upload(api, CONTENTS, collection="pets", labels=[f"label {i}" for i in range(12)], metadata={"kind": "noise"})
+    upload(api, [picture(100)], collection="others")
+
+
+def expected(query: np.ndarray[Any, Any], excluded: set[int] = frozenset()) -> tuple[list[str], list[float]]:  # type: ignore[assignment]  # empty
+    """Ids and cosines of the gallery by NumPy."""
+    h = np.array([pixels_h(content) for content in CONTENTS])
+    scores = h @ query / np.linalg.norm(h, axis=1) / np.linalg.norm(query)
+    order = [i for i in np.argsort(-scores) if i not in excluded]
+    return [IDS[i] for i in order], [float(scores[i]) for i in order]
+
+
+def search(api: httpx.Client, **body: Any) -> dict[str, Any]:
+    response = api.post("/v1/search", json={"collection": "pets", "k": 20, **body})
+    assert response.status_code == 200, response.text
+    assert "total;dur=" in response.headers["server-timing"]
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def check(items: list[dict[str, Any]], ids: list[str], scores: list[float]) -> None:
+    assert [item["id"] for item in items] == ids
+    np.testing.assert_allclose([item["score"] for item in items], scores, atol=1e-6)
+
+
+@pytest.mark.usefixtures("gallery")
+def test_by_stored_image(api: httpx.Client) -> None:
+    """The collection's other images in NumPy's order with label, notes and file name; itself only on request."""
+    items = search(api, image_id=IDS[0])["items"]
+    check(items, *expected(pixels_h(CONTENTS[0]), {0}))
+    position = IDS.index(items[0]["id"])
+    assert (items[0]["label"], items[0]["filename"]) == (f"label {position}", f"{position}.png")
+    assert items[0]["metadata"] == {"kind": "noise"}
+    check(search(api, image_id=IDS[0], exclude_self=False)["items"], *expected(pixels_h(CONTENTS[0])))
+
+
+@pytest.mark.usefixtures("gallery")
+def test_an_image_from_another_collection_may_ask(api: httpx.Client) -> None:
+    """The query may be anywhere; results are of the collection only."""
+    check(search(api, image_id=id_of(picture(100)))["items"], *expected(pixels_h(picture(100))))
+    assert search(api, image_id=IDS[0], collection="others", k=5)["items"][0]["id"] == id_of(picture(100))
+
+
+@pytest.mark.usefixtures("gallery")
+def test_by_uploaded_file(api: httpx.Client) -> None:
+    """The same pixels in another file find their original first."""
+    copy = encode(np.asarray(pixels_h(CONTENTS[5]).reshape(8, 8, 3) * 255).round().astype(np.uint8), "webp")
+    response = api.post("/v1/search", files={"file": ("a.webp", copy)}, data={"collection": "pets", "k": "3"})
+    ids, scores = expected(pixels_h(CONTENTS[5]))
+    check(response.json()["items"], ids[:3], scores[:3])
+
+
+@pytest.mark.usefixtures("gallery")
+def test_by_vector_of_any_length(api: httpx.Client) -> None:
+    """A vector finds by its direction alone, however long; min_score cuts the list."""
+    h = api.get(f"/v1/images/{IDS[3]}/embedding").json()["embedding"]
+    reference = search(api, image_id=IDS[3], exclude_self=False)["items"]
+    for scale in (1e-30, 1e300):
+        items = search(api, vector=[scale * value for value in h])["items"]
+        check(items, [item["id"] for item in reference], [item["score"] for item in reference])
+    least = reference[4]["score"] - 1e-6
+    assert len(search(api, vector=h, min_score=least)["items"]) == 5
+
+
+@pytest.mark.usefixtures("gallery")
+def test_by_examples(api: httpx.Client) -> None:
+    """Mean direction of the positives plus its difference from that of the negatives; the examples are left out."""
+
+    def mean(*positions: int) -> np.ndarray[Any, Any]:
+        directions = [pixels_h(CONTENTS[i]) / np.linalg.norm(pixels_h(CONTENTS[i])) for i in positions]
+        return np.mean(directions, axis=0)
+
+    items = search(api, positive=[IDS[0], IDS[1]], negative=[IDS[2]])["items"]
+    check(items, *expected(2 * mean(0, 1) - mean(2), {0, 1, 2}))
+    check(search(api, positive=[IDS[0], IDS[1]])["items"], *expected(mean(0, 1), {0, 1}))
+
+
+@pytest.mark.usefixtures("gallery")
+def test_a_batch_is_its_searches_one_by_one(api: httpx.Client) -> None:
+    """Results in the order of the queries, each as if it were asked alone."""
+    vector = api.get(f"/v1/images/{IDS[4]}/embedding").json()["embedding"]
+    queries: list[dict[str, Any]] = [{"image_id": id_} for id_ in IDS] + [{"vector": vector}]
+    results = search(api, queries=queries, k=5)["results"]
+    for query, result in zip(queries, results, strict=True):
+        alone = search(api, **query, k=5)["items"]
+        check(result["items"], [item["id"] for item in alone], [item["score"] for item in alone])
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "body"),
+        ({"image_id": "0" * 64, "vector": [1.0]}, "body"),
+        ({"image_id": "xyz"}, "image_id"),
+        ({"vector": []}, "vector"),
+        ({"negative": ["0" * 64], "vector": [1.0]}, "negative"),
+        ({"queries": [{}]}, "queries.0"),
+        ({"queries": [{"vector": [1.0]}] * 1000, "k": 51}, "k"),
+        ({"vector": [1.0], "k": 0}, "k"),
+        ({"vector": [1.0], "min_score": 2}, "min_score"),
+        ({"vector": [1.0], "colection": "x"}, "colection"),
+    ],
+)
+def test_a_bad_field_is_named(api: httpx.Client, body: dict[str, Any], field: str) -> None:
+    """422 that names the field, or the body when it is about several."""
+    response = api.post("/v1/search", json=body)
+    assert response.status_code == 422, response.text
+    named = response.json()["errors"][0]["field"]
+    assert named.startswith(field) or (field == "body" and not named)
+
+
+def test_not_a_number(api: httpx.Client) -> None:
+    """NaN and infinity in a vector are refused, whether JSON allows them or not."""
+    for value in ("NaN", "1e999"):
+        content = f'{{"vector": [{value}]}}'
+        response = api.post("/v1/search", content=content, headers={"Content-Type": "application/json"})
+        assert response.status_code in {400, 422}
+
+
+@pytest.mark.usefixtures("gallery")
+def test_vectors_that_do_not_fit(api: httpx.Client) -> None:
+    """Another length is refused with the right one; zeros have no direction."""
+    wrong = api.post("/v1/search", json={"collection": "pets", "vector": [1.0, 2.0]}).json()
+    assert (wrong["code"], str(SIZE) in wrong["detail"]) == ("wrong_vector_size", True)
+    zero = api.post("/v1/search", json={"collection": "pets", "vector": [0] * SIZE}).json()
+    assert zero["code"] == "zero_vector"
+
+
+@pytest.mark.usefixtures("gallery")
+def test_what_is_unknown(api: httpx.Client) -> None:
+    """404 for images, collections and models that don't exist."""
+    for body in (
+        {"image_id": "0" * 64, "collection": "pets"},
+        {"positive": [IDS[0], "0" * 64], "collection": "pets"},
+        {"image_id": IDS[0], "collection": "none"},
+        {"image_id": IDS[0], "collection": "pets", "model": "none"},
+    ):
+        assert api.post("/v1/search", json=body).status_code == 404
+
+
+@pytest.mark.usefixtures("gallery")
+def test_a_model_without_vectors(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
+    """409 that says what to do, for a model that nothing was indexed with."""
+    model = publish(database, storage, alias="staging")
+    response = api.post("/v1/search", json={"image_id": IDS[0], "collection": "pets", "model": "staging"})
+    assert (response.status_code, response.json()["code"]) == (409, "not_indexed")
+    assert model.id in response.json()["detail"]

@@ -1,0 +1,190 @@
+"""The pool of decoding processes."""
+
+import asyncio
+import io
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from models.config import Preprocessing
+from models.preprocess import ImageLimits, decode, to_input
+from service import decoding
+from service.core.errors import Busy, ServiceError, TooLarge, Undecodable
+from service.core.settings import Settings
+from service.decoding import Decoded, DecodingPool
+from tests.models.image_files import encode, noise
+from tests.trainer.images import slow_jpeg
+
+SMALL = Preprocessing(image_size=16)
+LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
+
+Result = TypeVar("Result")
+
+
+def with_pool(use: Callable[[DecodingPool], Awaitable[Result]], **settings: object) -> Result:
+    """What `use` returns, given a pool in an event loop of its own."""
+
+    async def run() -> Result:
+        pool = DecodingPool(Settings(data_dir=Path("unused"), **settings))
+        try:
+            return await use(pool)
+        finally:
+            pool.close()
+
+    return asyncio.run(run())
+
+
+def children() -> list[psutil.Process]:
+    """The decoding processes of this one."""
+    return [child for child in psutil.Process().children() if "service.decoder_process" in child.cmdline()]
+
+
+@pytest.mark.parametrize("format_", ["png", "jpeg", "webp"])
+def test_inputs_are_those_of_decoding_here(format_: str) -> None:
+    """Bit for bit what models.preprocess makes in this process; sizes and format are the file's."""
+    content = encode(noise(21, 34), format_)
+    image = with_pool(lambda pool: pool.decode(content, SMALL))
+    assert (image.format, image.width, image.height) == (format_, 34, 21)
+    assert image.input is not None
+    np.testing.assert_array_equal(image.input, to_input(decode(content, LIMITS).pixels, SMALL))
+
+
+def test_without_a_preprocessing_an_image_is_only_checked() -> None:
+    """Where no model serves, the properties are told and no pixels are sent."""
+    assert with_pool(lambda pool: pool.decode(encode(noise(3, 5), "png"), None)) == Decoded("png", 5, 3, None)
+
+
+def test_each_of_many_has_its_own_outcome() -> None:
+    """Refused files among good ones have their codes; the others are decoded, in order."""
+    contents = [encode(noise(5, 4 + i, seed=i), "png") for i in range(40)]
+    contents[3] = b"GIF89a"
+    contents[7] = contents[7][:-20]
+    contents[9] = encode(noise(30, 30), "png")
+    outcomes = with_pool(lambda pool: pool.decode_all(contents, SMALL), max_image_pixels=800)
+    errors = {i: (type(o), o.code) for i, o in enumerate(outcomes) if isinstance(o, ServiceError)}
+    assert errors == {
+        3: (Undecodable, "unsupported_format"),
+        7: (Undecodable, "undecodable"),
+        9: (TooLarge, "too_large"),
+    }
+    assert [o.width for o in outcomes if isinstance(o, Decoded)] == [4 + i for i in range(40) if i not in errors]
+
+
+def test_a_slow_image_is_killed_and_the_pool_goes_on() -> None:
+    """A scan bomb is refused soon after its time limit, its process is gone, and the next image is decoded."""
+    bomb = slow_jpeg()
+
+    async def use(pool: DecodingPool) -> float:
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        (before,) = children()
+        started_at = time.monotonic()
+        with pytest.raises(Undecodable, match="more than 0.5 seconds") as caught:
+            await pool.decode(bomb, SMALL)
+        elapsed = time.monotonic() - started_at
+        assert caught.value.code == "decode_timeout"
+        assert not before.is_running()
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        return elapsed
+
+    assert with_pool(use, num_decoders=1, decode_timeout_seconds=0.5) < 1.5
+
+
+def test_a_crash_is_an_error_of_its_image() -> None:
+    """A process that dies while it decodes refuses that image only."""
+
+    async def use(pool: DecodingPool) -> str:
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        (child,) = children()
+        task = asyncio.ensure_future(pool.decode(slow_jpeg(), SMALL))
+        before = child.cpu_times().user
+        while child.cpu_times().user < before + 0.1:  # it is at it
+            await asyncio.sleep(0.01)
+        os.kill(child.pid, signal.SIGSEGV)
+        with pytest.raises(Undecodable) as caught:
+            await task
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        return caught.value.detail
+
+    assert with_pool(use, num_decoders=1, decode_timeout_seconds=60) == "its decoder crashed"
+
+
+def test_memory_is_limited() -> None:
+    """An image whose pixels don't fit into the process's memory limit is too large, and the process lives on."""
+    buffer = io.BytesIO()
+    Image.new("L", (13_000, 13_000)).save(buffer, "PNG", compress_level=1)
+
+    async def use(pool: DecodingPool) -> str:
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        (before,) = children()
+        with pytest.raises(TooLarge) as caught:
+            await pool.decode(buffer.getvalue(), SMALL)
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        assert children() == [before]
+        return caught.value.detail
+
+    limits = {"max_image_pixels": 10**9, "max_image_side": 10**5, "decode_timeout_seconds": 60}
+    detail = with_pool(use, num_decoders=1, **limits)
+    assert "bytes of memory" in detail
+
+
+def test_an_abandoned_request_does_not_answer_the_next() -> None:
+    """After a cancelled request, the next image gets its own pixels."""
+
+    async def use(pool: DecodingPool) -> int:
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        task = asyncio.ensure_future(pool.decode(encode(noise(1000, 1000), "png"), SMALL))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return (await pool.decode(encode(noise(7, 7), "png"), SMALL)).width
+
+    assert with_pool(use, num_decoders=1) == 7
+
+
+def test_more_than_can_wait_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the queue's length an image is refused as busy, with a time to come back."""
+    monkeypatch.setattr(decoding, "MAX_WAITING", 3)
+
+    async def use(pool: DecodingPool) -> None:
+        with pytest.raises(Busy) as caught:
+            await pool.decode_all([encode(noise(4, 4), "png")] * 10, SMALL)
+        assert caught.value.retry_after_seconds == 1
+
+    with_pool(use, num_decoders=1)
+
+
+def test_rendering_keeps_pixels_only() -> None:
+    """A rendered JPEG is upright, small enough, and without the EXIF and the comment of its source."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x010E] = "private"
+    source = encode(noise(40, 60), "jpeg", exif=exif, comment=b"hidden")
+    format_, content = with_pool(lambda pool: pool.render(source, 30))
+    assert format_ == "jpeg"
+    rendered = Image.open(io.BytesIO(content))
+    assert rendered.size == (20, 30)
+    assert not rendered.getexif()
+    assert b"hidden" not in content
+
+
+def test_a_png_is_rendered_exactly() -> None:
+    """Without a size, a PNG's pixels are unchanged."""
+    pixels = noise(9, 7)
+    _, content = with_pool(lambda pool: pool.render(encode(pixels, "png"), None))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), pixels)
+
+
+def test_no_process_is_left_when_the_pool_is_closed() -> None:
+    """Closing kills and reaps the processes."""
+    with_pool(lambda pool: pool.decode_all([encode(noise(4, 4), "png")] * 4, SMALL))
+    assert children() == []

@@ -1,0 +1,194 @@
+"""From files to vectors with a real model, and which model that is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from models.preprocess import ImageLimits, decode
+from service.core.db import Database
+from service.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable, Undecodable
+from service.core.settings import Settings
+from service.core.storage import LocalStorage
+from service.core.tables import Alias
+from service.embedding import Embedding, Timings
+from service.model_cache import MAX_LOADED
+from tests.models.image_files import encode, noise
+from tests.small_models import publish
+
+Result = TypeVar("Result")
+LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
+
+
+def with_embedding(
+    database: Database, storage: LocalStorage, use: Callable[[Embedding], Awaitable[Result]]
+) -> Result:
+    """What `use` returns, given the whole way from files to vectors in an event loop of its own."""
+
+    async def run() -> Result:
+        settings = Settings(data_dir=Path("unused"), num_ort_threads=1, max_image_pixels=1000)
+        async with Embedding(settings, database, storage) as embedding:
+            return await use(embedding)
+
+    return asyncio.run(run())
+
+
+def test_h_of_pixels_is_the_image(database: Database, storage: LocalStorage) -> None:
+    """With the encoder `pixels`, h holds the pixels of the decoded file, scaled to [0, 1], in some order."""
+    publish(database, storage)
+    content = encode(noise(8, 8), "png")
+
+    async def use(embedding: Embedding) -> list[float]:
+        vectors = await embedding.embed([content], await embedding.models.get(), "h", Timings())
+        return sorted(vectors[0].tolist())
+
+    expected = np.sort(decode(content, LIMITS).pixels.ravel() / 255)
+    np.testing.assert_allclose(with_embedding(database, storage, use), expected, atol=1e-6)
+
+
+def test_company_in_a_batch_changes_nothing(database: Database, storage: LocalStorage) -> None:
+    """An image alone and among 80 others, in any place, has the same vector (cosine over 0.999999)."""
+    publish(database, storage, encoder="resnet10", side=16)
+    contents = [encode(noise(16, 16, seed=i), "png") for i in range(81)]
+
+    async def use(embedding: Embedding) -> list[float]:
+        model = await embedding.models.get()
+        together = await embedding.embed(contents, model, "h", Timings())
+        cosines = []
+        for i in (0, 40, 80):
+            alone = (await embedding.embed([contents[i]], model, "h", Timings()))[0]
+            cosines.append(alone @ together[i] / np.linalg.norm(alone) / np.linalg.norm(together[i]))
+        return cosines
+
+    assert min(with_embedding(database, storage, use)) > 0.999999
+
+
+def test_refused_files_are_named(database: Database, storage: LocalStorage) -> None:
+    """The first refused file gives the error its kind; each has its position and reason."""
+    publish(database, storage)
+    good = encode(noise(8, 8), "png")
+
+    async def use(embedding: Embedding) -> None:
+        model = await embedding.models.get()
+        with pytest.raises(Undecodable) as caught:
+            await embedding.embed([good, b"", good, encode(noise(50, 50), "png")], model, "h", Timings())
+        assert [error["field"] for error in caught.value.errors] == ["1", "3"]
+        with pytest.raises(TooLarge):
+            await embedding.embed([encode(noise(50, 50), "png")], model, "h", Timings())
+        with pytest.raises(Invalid, match="one of h, z, not y"):
+            await embedding.embed([good], model, "y", Timings())
+
+    with_embedding(database, storage, use)
+
+
+def test_the_stages_are_timed(database: Database, storage: LocalStorage) -> None:
+    """Server-Timing names the stages in milliseconds; they add up to no more than the total."""
+    publish(database, storage)
+
+    async def use(embedding: Embedding) -> str:
+        model = await embedding.models.get()
+        timings = Timings()
+        await embedding.embed([encode(noise(8, 8), "png")], model, "h", timings)
+        return timings.header()["Server-Timing"]
+
+    stages = dict(part.split(";dur=") for part in with_embedding(database, storage, use).split(", "))
+    assert list(stages) == ["queue", "decode", "compute", "total"]
+    values = [float(value) for value in stages.values()]
+    assert 0 < sum(values[:3]) <= values[3] + 0.2  # they are rounded to 0.1
+    assert values[1] > 0
+
+
+def test_no_production_model(database: Database, storage: LocalStorage) -> None:
+    """Without one, the default is a conflict that says what to do; an unknown name is not found."""
+
+    async def use(embedding: Embedding) -> None:
+        with pytest.raises(Conflict, match="PUT /v1/aliases/production") as caught:
+            await embedding.models.get()
+        assert caught.value.code == "no_production_model"
+        with pytest.raises(NotFound):
+            await embedding.models.get("staging")
+
+    with_embedding(database, storage, use)
+
+
+def test_a_switch_counts_from_the_next_request(database: Database, storage: LocalStorage) -> None:
+    """The alias is looked up each time; an id names its model whatever the alias serves."""
+    first = publish(database, storage)
+
+    async def use(embedding: Embedding) -> list[str]:
+        served = [(await embedding.models.get()).row.id]
+        second = publish(database, storage)
+        served += [(await embedding.models.get(name)).row.id for name in (None, first.id, second.id)]
+        assert second.id != first.id
+        return [{first.id: "first", second.id: "second"}[id_] for id_ in served]
+
+    assert with_embedding(database, storage, use) == ["first", "second", "first", "second"]
+
+
+def test_the_least_recently_used_model_leaves(database: Database, storage: LocalStorage) -> None:
+    """At most three models stay loaded, and many requests at once load a model once."""
+    ids = [publish(database, storage, alias=None).id for _ in range(MAX_LOADED + 1)]
+
+    async def use(embedding: Embedding) -> list[bool]:
+        first, *others = [
+            (await asyncio.gather(*(embedding.models.get(id_) for _ in range(5)))) for id_ in ids[:MAX_LOADED]
+        ]
+        assert all(len({id(served) for served in five}) == 1 for five in (first, *others))
+        await embedding.models.get(ids[0])
+        await embedding.models.get(ids[MAX_LOADED])  # in place of the second
+        return [(await embedding.models.get(ids[0])) is first[0], (await embedding.models.get(ids[1])) is others[0][0]]
+
+    assert with_embedding(database, storage, use) == [True, False]
+
+
+def test_a_damaged_file_is_not_loaded(database: Database, storage: LocalStorage) -> None:
+    """One flipped bit in storage makes the model unavailable."""
+    model = publish(database, storage)
+    path = storage.root / model.files["model.onnx"]["key"]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+    async def use(embedding: Embedding) -> str:
+        with pytest.raises(Unavailable) as caught:
+            await embedding.models.get()
+        return caught.value.code
+
+    assert with_embedding(database, storage, use) == "model_damaged"
+
+
+def test_production_serves_without_a_database(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the database is away, the last production model embeds; what was never looked up fails as the database."""
+    model = publish(database, storage)
+    away = Database("postgresql://nobody@127.0.0.1:1/none")
+
+    async def use(embedding: Embedding) -> str:
+        await embedding.models.get()
+        embedding.models._database = away
+        served = await embedding.models.get()
+        await embedding.embed([encode(noise(8, 8), "png")], served, "h", Timings())
+        with pytest.raises(OperationalError):
+            await embedding.models.get("staging")
+        return served.row.id
+
+    assert with_embedding(database, storage, use) == model.id
+
+
+def test_an_alias_that_is_gone_serves_nothing(database: Database, storage: LocalStorage) -> None:
+    """An alias that was deleted is not served from memory."""
+    publish(database, storage)
+
+    async def use(embedding: Embedding) -> None:
+        await embedding.models.get()
+        with database.transaction() as session:
+            session.delete(session.get_one(Alias, "production"))
+        with pytest.raises(Conflict):
+            await embedding.models.get()
+
+    with_embedding(database, storage, use)

@@ -1,0 +1,174 @@
+"""Errors as problem+json."""
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from service.core.db import Database
+from service.core.settings import Settings
+from tests.service.conftest import add_dataset, serving
+
+DATASET_ID = "ds_" + "0" * 26
+
+
+def post_job(api: httpx.Client, body: str) -> httpx.Response:
+    return api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+
+
+def recipe(text: str) -> str:
+    return f'{{"kind": "pretrain", "dataset_id": "{DATASET_ID}", "recipe": {text}}}'
+
+
+def fields(response: httpx.Response) -> list[str]:
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    return [error["field"] for error in response.json()["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (recipe('{"los": {}}'), "recipe.los"),
+        (recipe('{"loss": {"temperature": NaN}}'), "recipe.loss.temperature"),
+        (recipe('{"loss": {"temperature": -Infinity}}'), "recipe.loss.temperature"),
+        (recipe('{"loss": {"temperature": -1}}'), "recipe.loss.temperature"),
+        (recipe('{"loss": {"temperature": ' + "9" * 4000 + "}}"), "recipe.loss.temperature"),
+        (recipe('{"seed": ' + "9" * 4000 + "}"), "recipe.seed"),
+        (recipe('{"seed": ' + "[" * 900 + "]" * 900 + "}"), "recipe.seed"),
+        (recipe('{"preset": "cifar100"}'), "recipe.preset"),
+        (recipe('{"preset": 3}'), "recipe.preset"),
+        (recipe('{"schedule": {"epochs": 2, "warmup_epochs": 3}}'), "recipe.schedule.warmup_epochs"),
+        (recipe('{"encoder": {"name": "pixels"}}'), "recipe.schedule.epochs"),
+        (recipe('{"augmentation": {"crop_area": [0.1]}}'), "recipe.augmentation.crop_area.1"),
+        (recipe("3"), "recipe"),
+        ('{"kind": "pretrain"}', "dataset_id"),
+        ('{"kind": "cook"}', "kind"),
+        ("{}", "kind"),
+        (recipe('{}, "metadata": {"note": NaN}'), "metadata.note"),
+        (recipe('{}, "metadata": {"note": "\\u0000"}'), "metadata.note"),
+        (recipe('{}, "metadata": {"note": "\\ud800"}'), "metadata.note"),
+        (recipe('{}, "metadata": {"note": {"deep": 1}}'), "metadata.note"),
+        (recipe('{}, "resources": {"nodes": {"max": 2}}'), "resources.nodes.max"),
+        (recipe('{}, "resources": {"processes_per_node": 8}'), "resources.processes_per_node"),
+    ],
+)
+def test_a_wrong_field_is_named(api: httpx.Client, body: str, field: str) -> None:
+    """Whatever is wrong with a value, the answer is 422 and names its path in the request."""
+    assert field in fields(post_job(api, body))
+
+
+def test_the_input_is_not_echoed(api: httpx.Client) -> None:
+    """A value that is refused by its type is not repeated in the answer."""
+    response = post_job(api, recipe('{"seed": "my-secret"}'))
+    assert fields(response) == ["recipe.seed"]
+    assert "my-secret" not in response.text
+
+
+def test_many_errors_make_a_short_answer(api: httpx.Client) -> None:
+    """At most 50 fields are named."""
+    many = ", ".join(f'"x{i}": 1' for i in range(1000))
+    assert len(fields(post_job(api, recipe(f"{{{many}}}")))) == 50
+
+
+@pytest.mark.parametrize(
+    "body", ['{"kind": ', "{]", "\xff", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}"], ids=lambda body: body[:9]
+)
+def test_what_is_no_json_is_a_bad_request(api: httpx.Client, body: str) -> None:
+    """Truncated, nested without end, or a number of 5,000 digits: 400 with the reason."""
+    response = api.post("/v1/jobs", content=body.encode("latin-1"), headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    problem = response.json()
+    assert problem["code"] == "bad_request"
+    assert ": " in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/v1/jobs/../../etc/passwd", 404, "not_found"),
+        ("GET", "/v1/jobs/..%2F..%2Fetc%2Fpasswd", 404, "not_found"),
+        ("PATCH", "/v1/jobs", 405, "method_not_allowed"),
+        ("GET", "/v1/jobs/job_x", 422, "invalid"),
+        ("GET", "/v1/jobs/job_%00", 422, "invalid"),
+        ("GET", f"/v1/jobs/job_{'0' * 26}", 404, "not_found"),
+        ("GET", "/v1/jobs?limit=0", 422, "invalid"),
+        ("GET", "/v1/jobs?cursor=%27;--", 422, "invalid"),
+    ],
+)
+def test_every_error_is_a_problem(api: httpx.Client, method: str, path: str, status: int, code: str) -> None:
+    """Unknown paths, methods and ids are told in the same form as all else."""
+    response = api.request(method, path)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == status
+
+
+def test_405_says_what_is_allowed(api: httpx.Client) -> None:
+    """The Allow header stays."""
+    assert "POST" in api.patch("/v1/jobs").headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/nowhere", "/docs", "/v1/jobs"])
+def test_no_response_may_be_guessed_at_or_load_things(api: httpx.Client, path: str) -> None:
+    """Each response has the security headers; nothing but the documentation may run a script."""
+    headers = api.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert ("script-src" in headers["content-security-policy"]) == (path == "/docs")
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(api: httpx.Client, api_settings: Settings) -> None:
+    """The answer to a declared length over the limit comes before the body."""
+    address = urlsplit(str(api.base_url))
+    too_large = api_settings.max_request_bytes + 1
+    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+        head = ("POST /v1/jobs HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {too_large}")
+        connection.sendall("\r\n".join((*head, "", "")).encode())
+        answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"application/problem+json" in answer
+    assert b"nosniff" in answer
+
+
+def test_a_body_that_turns_out_too_large_is_refused(api: httpx.Client, api_settings: Settings) -> None:
+    """Without a declared length, the bytes are counted as they come."""
+    pieces = (b" " * 10_000 for _ in range(api_settings.max_request_bytes // 10_000 + 1))
+    response = api.post("/v1/jobs", content=pieces, headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+    assert response.json()["code"] == "too_large"
+
+
+def test_database_away(tmp_path: Path) -> None:
+    """Without a database the answer is 503 with Retry-After within seconds, and /healthz still says ok."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    settings = Settings(data_dir=tmp_path, database_url=f"postgresql://postgres@127.0.0.1:{port}/postgres")
+    with serving(settings) as url, httpx.Client(base_url=url, timeout=4) as client:
+        response = client.get("/v1/jobs")
+        assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+        assert int(response.headers["retry-after"]) > 0
+        assert str(port) not in response.text
+        assert client.get("/healthz").status_code == 200
+
+
+def test_an_internal_error_tells_nothing_of_the_inside(
+    api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that nobody foresaw is a 500 problem without its message, with the security headers."""
+
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("secret inside")
+
+    monkeypatch.setattr("service.routes.jobs.check_request", broken)
+    with database.transaction() as session:
+        dataset_id = add_dataset(session).id
+    response = api.post("/v1/jobs", json={"kind": "pretrain", "dataset_id": dataset_id})
+    assert (response.status_code, response.json()["code"]) == (500, "internal")
+    assert "secret" not in response.text
+    assert response.headers["x-content-type-options"] == "nosniff"

@@ -1,0 +1,142 @@
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.stack import COMMAND, PARTS, Stack, free_port, running_stack
+from tests.waiting import still_running, wait_until
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """A stack that the test may break."""
+    with running_stack(tmp_path) as stack:
+        yield stack
+
+
+def family(stack: Stack) -> list[psutil.Process]:
+    """All processes of the stack."""
+    supervisor = psutil.Process(stack.process.pid)
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+def refused(*arguments: str) -> str:
+    """The one line of a `simclr up` that must not start."""
+    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1), ended.stderr
+    return ended.stderr
+
+
+def test_it_says_where_it_is_once_it_is_ready(stack: Stack) -> None:
+    """The one line on standard output has the address, which then answers."""
+    assert stack.printed == f"simclr is ready at {stack.base_url} (data and logs in {stack.data_dir})\n"
+    assert stack.is_ready()
+
+
+def test_each_part_has_a_log(stack: Stack) -> None:
+    """A person who looks for a reason finds it by the part's name."""
+    logs = {path.name for path in (stack.data_dir / "logs").iterdir()}
+    assert logs == {"postgres.log", "valkey.log", "worker.log", "api.log"}
+
+
+def test_no_child_inherits_the_lock_or_a_socket(stack: Stack) -> None:
+    """The children have standard input, their log and what they opened themselves; all but the lock of a server."""
+    lock = str(stack.data_dir / "up.lock")
+    supervisor, *children = family(stack)
+    assert lock in {file.path for file in supervisor.open_files()}
+    assert [child for child in children if lock in {file.path for file in child.open_files()}] == []
+
+
+def test_a_second_instance_on_the_same_folder_is_refused(stack: Stack) -> None:
+    """One line names the process that has the folder; the first instance doesn't notice."""
+    line = refused("--data-dir", str(stack.data_dir), "--port", str(free_port()))
+    assert line == (
+        f"simclr: `simclr up` already runs on {stack.data_dir}, as process {stack.process.pid}:"
+        " stop it, or choose another --data-dir\n"
+    )
+    assert stack.is_ready()
+
+
+def test_a_taken_port_is_reported_before_anything_starts(tmp_path: Path) -> None:
+    """One line names the port and the way out, and no folder is left."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        line = refused("--data-dir", str(tmp_path / "data"), "--port", str(port))
+    assert line == (
+        f"simclr: port {port} of 127.0.0.1 is in use by another program: stop it, or choose another with --port\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_network_is_not_let_in_by_accident(tmp_path: Path) -> None:
+    """There are no API keys yet: it takes an option whose name says what it does."""
+    line = refused("--data-dir", str(tmp_path / "data"), "--host", "0.0.0.0")
+    assert "--allow-unauthenticated-network" in line
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_ends_all_in_order(number: signal.Signals, own_stack: Stack) -> None:
+    """Exit status 0, no process left, and PostgreSQL was the last to go and closed its files."""
+    processes = family(own_stack)
+    own_stack.process.send_signal(number)
+    assert own_stack.process.wait(timeout=60) == 0
+    assert still_running(processes) == []
+    log = (own_stack.data_dir / "logs" / "postgres.log").read_text()
+    assert log.rstrip().endswith("database system is shut down")
+    assert "terminating connection" not in log  # the others had ended before
+
+
+def test_a_kill_leaves_no_process_and_loses_no_row(own_stack: Stack) -> None:
+    """After kill -9 all is gone within 5 s, and the next start on the folder has what was acknowledged."""
+    created = httpx.post(f"{own_stack.base_url}/v1/collections", json={"name": "kept"})
+    assert created.status_code == httpx.codes.CREATED
+    processes = family(own_stack)
+    own_stack.process.kill()
+    own_stack.process.wait()
+    wait_until(lambda: not still_running(processes), timeout_seconds=5)
+    with running_stack(own_stack.data_dir.parent) as again:
+        names = httpx.get(f"{again.base_url}/v1/collections").json()["items"]
+    assert [item["name"] for item in names] == ["kept"]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_dies_is_started_again(name: str, stack: Stack) -> None:
+    """The service is ready again, with another process for that part and the same ones for the others."""
+    before = stack.pids()
+    dead = psutil.Process(before[name])
+    dead.kill()
+    wait_until(lambda: not still_running([dead]) and len(stack.pids()) == 4 and stack.is_ready(), timeout_seconds=60)
+    after = stack.pids()
+    assert {part for part in PARTS if before[part] != after[part]} == {name}
+    assert f'"part": "{name}", "reason": "signal 9"' in stack.outputs[1].read_text()
+
+
+def test_servers_of_ones_own_take_the_place_of_the_embedded_ones(
+    tmp_path: Path, create_database: Callable[[], str], redis_url: str
+) -> None:
+    """With both URLs set only the worker and the API are started."""
+    with running_stack(tmp_path, SIMCLR_DATABASE_URL=create_database(), SIMCLR_REDIS_URL=redis_url) as stack:
+        assert len(psutil.Process(stack.process.pid).children()) == 2
+        assert {path.name for path in stack.data_dir.iterdir()}.isdisjoint({"postgres", "valkey"})
+
+
+def test_a_database_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No traceback, and no password in the message."""
+    monkeypatch.setenv("SIMCLR_DATABASE_URL", f"postgresql://me:secret@127.0.0.1:{free_port()}/simclr")
+    ended = subprocess.run(
+        [*COMMAND, "--data-dir", str(tmp_path), "--port", str(free_port())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("simclr: the database on 127.0.0.1 doesn't answer: ")
+    assert "secret" not in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,176 @@
+"""The linear probe against scikit-learn, and what it must not look at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+import trainer.probes.linear
+from tests.trainer.probes.run_folders import events, noisy_images, pixels_h, probe_run
+from trainer.pack import NO_LABEL
+from trainer.probes.linear import run_linear_probe
+from trainer.probes.splits import stratified
+from trainer.run import RunFolder
+
+NUM_TRAIN, NUM_TEST = 150, 90
+LABELS = [0, 1, 2] * 80
+SPLITS = ["train"] * NUM_TRAIN + ["test"] * NUM_TEST
+RECIPE = {"num_l2_values": 7, "l2_min": 1e-4, "l2_max": 1e5, "held_out_fraction": 0.4, "seed": 5}
+
+
+def noisy_run(
+    path: Path, *, recipe: dict[str, Any] = RECIPE, labels: Sequence[int] = LABELS
+) -> tuple[RunFolder, NDArray[np.float64]]:
+    """A run folder whose classes are hard to tell apart, with as strong as with weak regularisation, and its h."""
+    images = noisy_images(LABELS, noise=130, glare=130, seed=3)
+    run = probe_run(path, "linear_probe", recipe, images=images, labels=labels, splits=SPLITS, classes=["a", "b", "c"])
+    return run, pixels_h(images)
+
+
+def sklearn_fit(h: NDArray[np.float64], y: NDArray[np.int64], l2: float) -> LogisticRegression:
+    return LogisticRegression(C=1 / l2, tol=1e-8, max_iter=50_000).fit(h, y)
+
+
+def test_the_probe_does_what_scikit_learn_does(tmp_path: Path) -> None:
+    """The l2 is the best of an exhaustive search on the held-out part; the scores are those of its refit."""
+    run, h = noisy_run(tmp_path)
+    result = run_linear_probe(run)
+
+    y = np.array(LABELS)
+    held_out = stratified(y[:NUM_TRAIN], 0.4, seed=5)
+    h_train, y_train = h[:NUM_TRAIN], y[:NUM_TRAIN]
+    values = [1e5 / 10 ** (1.5 * i) for i in range(7)]
+    accuracies = [
+        sklearn_fit(h_train[~held_out], y_train[~held_out], l2).score(h_train[held_out], y_train[held_out])
+        for l2 in values
+    ]
+    best = int(np.argmax(accuracies))
+    assert 0 < best < 6, "the case has its best inside the range"
+    assert result["l2"] == pytest.approx(values[best])
+
+    predicted = sklearn_fit(h_train, y_train, values[best]).predict(h[NUM_TRAIN:])
+    right = predicted == y[NUM_TRAIN:]
+    assert 0.4 < right.mean() < 1, "the case is neither hopeless nor trivial"
+    assert result["top1"] == pytest.approx(right.mean())
+    assert result["per_class"] == pytest.approx({c: right[y[NUM_TRAIN:] == i].mean() for i, c in enumerate("abc")})
+    assert result["confusion"][0][1] == ((y[NUM_TRAIN:] == 0) & (predicted == 1)).sum()
+    assert result["confidence_interval"][0] < result["top1"] < result["confidence_interval"][1]
+    assert (result["num_train"], result["num_test"]) == (NUM_TRAIN, NUM_TEST)
+    assert (result["test_split"], result["classes"]) == ("test", ["a", "b", "c"])
+    assert "top5" not in result
+
+
+def test_the_written_head_predicts_from_h_itself(tmp_path: Path) -> None:
+    """The weight and bias of linear_head.npz, applied to h as the encoder gives it, score the probe's top-1."""
+    run, h = noisy_run(tmp_path)
+    result = run_linear_probe(run)
+    with np.load(run.output / "linear_head.npz") as head:
+        logits = h[NUM_TRAIN:] @ head["weight"].T + head["bias"]
+        names = head["classes"][logits.argmax(axis=1)]
+    assert (names == np.array(["a", "b", "c"])[LABELS[NUM_TRAIN:]]).mean() == pytest.approx(result["top1"])
+
+
+def test_test_labels_decide_nothing(tmp_path: Path) -> None:
+    """With the test labels shuffled, the l2 and the head stay the same, bit for bit; only the score changes."""
+    shuffled = [*LABELS[:NUM_TRAIN], *np.random.default_rng(0).permutation(LABELS[NUM_TRAIN:]).tolist()]
+    results, heads = [], []
+    for name, labels in (("true", LABELS), ("shuffled", shuffled)):
+        run, _ = noisy_run(tmp_path / name, labels=labels)
+        results.append(run_linear_probe(run))
+        with np.load(run.output / "linear_head.npz") as head:
+            heads.append((head["weight"], head["bias"]))
+    assert results[0]["l2"] == results[1]["l2"]
+    assert results[0]["top1"] > results[1]["top1"]
+    np.testing.assert_array_equal(heads[0][0], heads[1][0])
+    np.testing.assert_array_equal(heads[0][1], heads[1][1])
+
+
+def test_leaving_weak_values_out_changes_no_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where l2 matters, values far weaker than the best aren't fitted, and the picked one is the same as with them."""
+    labels = [0, 1, 2] * 200
+    images = noisy_images(labels, noise=150, glare=100, seed=3)
+    tried: list[float] = []
+
+    def counting_fit(h: Any, y: Any, l2: float, *rest: Any, **options: Any) -> Any:
+        tried.append(l2)
+        return fit(h, y, l2, *rest, **options)
+
+    def picked_l2(name: str) -> float:
+        tried.clear()
+        run = probe_run(
+            tmp_path / name,
+            "linear_probe",
+            {"num_l2_values": 20, "l2_min": 1e-4, "l2_max": 1e5, "held_out_fraction": 0.5},
+            images=images,
+            labels=labels,
+            splits=["train"] * 540 + ["test"] * 60,
+            classes=["a", "b", "c"],
+        )
+        l2: float = run_linear_probe(run)["l2"]
+        assert events(run)[-1] == {"type": "stage", "stage": "fit", "step": 20, "steps": 20}
+        return l2
+
+    fit = trainer.probes.linear.fit
+    monkeypatch.setattr(trainer.probes.linear, "fit", counting_fit)
+    hasty = picked_l2("hasty")
+    assert len(tried) < 21
+    assert 1e-4 < hasty < 1e5
+    monkeypatch.setattr(trainer.probes.linear, "PATIENCE", 100)
+    assert picked_l2("patient") == hasty
+    assert len(tried) == 21  # the values, and the whole training split
+
+
+def test_classes_without_training_images_are_never_predicted(tmp_path: Path) -> None:
+    """A class that only the test split has counts as wrong; images without a label count nowhere."""
+    labels = [label if i % 10 else NO_LABEL for i, label in enumerate([0, 2] * 40)]
+    labels[60] = 1
+    images = noisy_images([max(label, 0) for label in labels], noise=10, seed=1)
+    run = probe_run(
+        tmp_path,
+        "linear_probe",
+        {"num_l2_values": 3},
+        images=images,
+        labels=labels,
+        splits=["train"] * 40 + ["test"] * 40,
+        classes=["a", "b", "c"],
+    )
+    result = run_linear_probe(run)
+    assert (result["num_train"], result["num_test"]) == (36, 37)
+    assert result["per_class"] == {"a": 1.0, "b": 0.0, "c": 1.0}
+    assert [row[1] for row in result["confusion"]] == [0, 0, 0]
+    with np.load(run.output / "linear_head.npz") as head:
+        assert head["classes"].tolist() == ["a", "c"]
+        assert head["weight"].shape[0] == 2
+
+
+def test_top5_counts_the_five_likeliest(tmp_path: Path) -> None:
+    """With 6 classes, top-5 is the share of images whose class is not the least likely one."""
+    labels = list(range(6)) * 20
+    images = noisy_images(labels, noise=250, seed=2)
+    run = probe_run(
+        tmp_path,
+        "linear_probe",
+        {"num_l2_values": 3},
+        images=images,
+        labels=labels,
+        splits=["train"] * 60 + ["test"] * 60,
+        classes=list("abcdef"),
+    )
+    result = run_linear_probe(run)
+    with np.load(run.output / "linear_head.npz") as head:
+        logits = pixels_h(images)[60:] @ head["weight"].T + head["bias"]
+    expected = (logits.argmin(axis=1) != np.array(labels[60:])).mean()
+    assert result["top1"] < expected < 1
+    assert result["top5"] == pytest.approx(expected)
+
+
+def test_a_fit_that_did_not_converge_is_told(tmp_path: Path) -> None:
+    """With too few iterations the probe still ends, and leaves a warning."""
+    run, _ = noisy_run(tmp_path, recipe={**RECIPE, "l2_max": 1e-3, "max_iterations": 1})
+    assert torch.isfinite(torch.tensor(run_linear_probe(run)["top1"]))
+    assert [event["code"] for event in events(run) if event["type"] == "warning"] == ["not_converged"]

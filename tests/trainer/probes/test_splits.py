@@ -1,0 +1,75 @@
+"""Which images a probe learns from and is scored on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer.probes.run_folders import noisy_images, write_pack
+from trainer.pack import NO_LABEL, Pack
+from trainer.probes.splits import probe_splits, stratified
+from trainer.run import RunError
+
+
+def pack(folder: Path, rows: list[tuple[int, str]], num_classes: int) -> Pack:
+    labels = [label for label, _ in rows]
+    images = noisy_images([0] * len(rows), noise=1, seed=0)
+    write_pack(folder, images, labels, [split for _, split in rows], ["ant", "bee", "cat", "dog"][:num_classes])
+    return Pack.open(folder)
+
+
+def test_the_test_split_is_used_and_images_without_a_label_are_not(tmp_path: Path) -> None:
+    """A pack's own test split scores the probe; images without a label count nowhere, `val` images neither."""
+    rows = [(0, "train"), (NO_LABEL, "train"), (0, "train"), (1, "train"), (1, "train")]
+    rows += [(0, "test"), (NO_LABEL, "test"), (1, "val"), (1, "test")]
+    splits = probe_splits(pack(tmp_path, rows, 2))
+    assert splits.test_split == "test"
+    assert splits.train.tolist() == [0, 2, 3, 4]
+    assert splits.test.tolist() == [5, 8]
+
+
+@pytest.mark.parametrize("unlabelled", [[], [(NO_LABEL, "test")]])
+def test_a_fifth_is_held_out_where_no_labelled_test_split_is(tmp_path: Path, unlabelled: list[tuple[int, str]]) -> None:
+    """Without labelled test images, a fifth of each class is held out, the same one every time."""
+    rows = [(0, "train")] * 10 + [(1, "train")] * 20 + unlabelled
+    opened = pack(tmp_path, rows, 2)
+    splits = probe_splits(opened)
+    assert splits.test_split == "held_out"
+    assert np.bincount(opened.labels[splits.test]).tolist() == [2, 4]
+    assert sorted([*splits.train, *splits.test]) == list(range(30))
+    assert probe_splits(opened).test.tolist() == splits.test.tolist()
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, 0), (2, 1), (3, 1), (10, 3), (100, 30)])
+def test_stratified_leaves_something_of_each_class_on_both_sides(size: int, expected: int) -> None:
+    """Of each class the fraction is chosen, at least one image but never all, and none of a single one."""
+    labels = np.repeat([3, 5], [size, 40])
+    chosen = stratified(labels, 0.3, seed=0)
+    assert chosen[labels == 3].sum() == expected
+    assert chosen[labels == 5].sum() == 12
+    assert stratified(np.repeat([0], size), 0.99, seed=0).sum() == size - 1
+
+
+def test_stratified_depends_on_its_seed_alone() -> None:
+    """The same seed chooses the same images, another one others."""
+    labels = np.repeat([0, 1], 50)
+    assert (stratified(labels, 0.2, seed=1) == stratified(labels, 0.2, seed=1)).all()
+    assert (stratified(labels, 0.2, seed=1) != stratified(labels, 0.2, seed=2)).any()
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_too_few_labels_are_refused_by_name(tmp_path: Path, split: str) -> None:
+    """With one class of two training images, the error names each class that falls short and what it has."""
+    rows = [(0, "train")] * 3 + [(1, "train"), (0, split), (1, "val")]
+    with pytest.raises(RunError) as refused:
+        probe_splits(pack(tmp_path, rows, 3))
+    assert refused.value.code == "too_few_labels"
+    assert "'bee' has 1, 'cat' has 0" in refused.value.message
+    assert "'ant'" not in refused.value.message
+    assert ("held out" in refused.value.message) == (split == "train")
+
+
+def test_a_pack_without_classes_is_refused(tmp_path: Path) -> None:
+    """Images without any class can't be probed."""
+    with pytest.raises(RunError, match="the data set has 0 classes"):
+        probe_splits(pack(tmp_path, [(NO_LABEL, "train")] * 3, 0))

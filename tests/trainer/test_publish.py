@@ -1,0 +1,159 @@
+"""What a job leaves: a model, probe figures, a data set; all of it or nothing."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from service.core import jobs
+from service.core.db import Database
+from service.core.storage import LocalStorage, sha256_of
+from service.core.tables import Dataset, DatasetRejection, Job, Model
+from tests.trainer.job_plane import add_dataset, add_model, get, submit
+from trainer import publish
+from trainer.outcome import Failed
+from trainer.run import RunFolder
+
+ABOUT = {
+    "recipe": {"seed": 1},
+    "preprocessing": {"image_size": 32},
+    "layers": {"h": 4, "z": 2},
+    "parity_cosine": 0.9999,
+}
+INGESTED: dict[str, Any] = {
+    "num_images": 3,
+    "num_duplicates": 1,
+    "num_rejected": 1,
+    "classes": ["a", "b"],
+    "splits": {"train": {"num_images": 3, "per_class": [2, 1]}},
+    "image_sizes": {"min": [1, 1], "median": [2, 2], "max": [3, 3]},
+}
+REJECTED = [{"name": "a/x.txt", "code": "undecodable", "detail": "no image"}]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run folder with all that a process may leave in it."""
+    run = RunFolder(tmp_path / "run")
+    run.output.mkdir(parents=True)
+    for name in ("model.onnx", "encoder.pt", "pixels.bin", "index.npz", "manifest.json"):
+        (run.output / name).write_text(f"content of {name}")
+    (run.output / "model.json").write_text(json.dumps(ABOUT))
+    return run
+
+
+def running(database: Database, kind: str, **fields: Any) -> Job:
+    """A job in its first attempt."""
+    job_id = submit(database, kind, **fields)
+    with database.transaction() as session:
+        return jobs.start(session, session.get_one(Job, job_id))
+
+
+def succeed(database: Database, storage: LocalStorage, job: Job, run: RunFolder, result: dict[str, Any]) -> Job:
+    """Publish and end a job."""
+    record = publish.upload(storage, job, run, result)
+    with database.transaction() as session:
+        return publish.finish(session, job.id, job.attempt, record)
+
+
+def test_pretraining_leaves_a_model(database: Database, storage: LocalStorage, run: RunFolder) -> None:
+    """Its columns are model.json's, its files are in storage with their sha256, and the job names it."""
+    job = running(database, "pretrain", dataset_id=add_dataset(database))
+    ended = succeed(database, storage, job, run, {"final_loss": 1.5})
+    assert ended.status == "succeeded"
+    assert ended.result is not None
+    with database.transaction() as session:
+        model = session.scalars(select(Model)).one()
+    assert ended.result == {"final_loss": 1.5, "model_id": model.id}
+    assert (model.job_id, model.dataset_id) == (job.id, "ds_1")
+    assert {name: getattr(model, name) for name in ABOUT} == ABOUT
+    assert set(model.files) == {"model.onnx", "encoder.pt", "model.json"}
+    for name, file in model.files.items():
+        path = storage.fetch(file["key"], Path())
+        assert path.read_bytes() == (run.output / name).read_bytes()
+        assert (file["sha256"], file["num_bytes"]) == (sha256_of(path), path.stat().st_size)
+
+
+def test_probes_that_end_together_are_both_on_the_model(
+    database: Database, storage: LocalStorage, run: RunFolder
+) -> None:
+    """Neither of two concurrent probes overwrites the other's figures."""
+    fields = {"dataset_id": add_dataset(database), "model_id": add_model(database)}
+    probes = [running(database, kind, **fields) for kind in ("linear_probe", "knn_probe")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: succeed(database, storage, job, run, {"top1": 0.5}), probes))
+    with database.transaction() as session:
+        found = session.get_one(Model, "mdl_1").probes
+    assert found == {job.kind: {"top1": 0.5, "job_id": job.id, "dataset_id": "ds_1"} for job in probes}
+
+
+def test_ingestion_leaves_a_ready_data_set(database: Database, storage: LocalStorage, run: RunFolder) -> None:
+    """Counts, packed files and the rejected list are there; the job's result leaves the list out."""
+    job = running(database, "ingest", dataset_id=add_dataset(database, status="validating", files=None))
+    ended = succeed(database, storage, job, run, {**INGESTED, "rejected": REJECTED})
+    assert ended.result == INGESTED
+    with database.transaction() as session:
+        dataset = session.get_one(Dataset, "ds_1")
+        rejected = session.scalars(select(DatasetRejection)).one()
+    assert dataset.status == "ready"
+    assert {name: getattr(dataset, name) for name in INGESTED} == INGESTED
+    assert dataset.files is not None
+    assert set(dataset.files) == {"pixels.bin", "index.npz", "manifest.json"}
+    assert storage.get(dataset.files["pixels.bin"]["key"]) == b"content of pixels.bin"
+    assert {"name": rejected.name, "code": rejected.code, "detail": rejected.detail} == REJECTED[0]
+
+
+def test_a_failed_ingestion_lists_what_was_rejected(database: Database) -> None:
+    """The data set is failed with the job's error and the names of the bad files."""
+    job = running(database, "ingest", dataset_id=add_dataset(database, status="validating", files=None))
+    failure = Failed("invalid_images", "1 file is no image", {"rejected": REJECTED})
+    with database.transaction() as session:
+        assert publish.finish_failed(session, job.id, 1, failure).status == "failed"
+    with database.transaction() as session:
+        dataset = session.get_one(Dataset, "ds_1")
+        assert session.scalar(select(func.count()).select_from(DatasetRejection)) == 1
+    assert (dataset.status, dataset.error) == (
+        "failed",
+        {"code": "invalid_images", "message": "1 file is no image"},
+    )
+
+
+def test_an_old_attempt_publishes_nothing(database: Database, storage: LocalStorage, run: RunFolder) -> None:
+    """An agent that comes late, after its job was given to another, leaves no model."""
+    job = running(database, "pretrain", dataset_id=add_dataset(database))
+    record = publish.upload(storage, job, run, {})
+    with database.transaction() as session:
+        jobs.start(session, jobs.requeue(session, jobs.hold(session, job.id, 1), "node_lost"))
+    with pytest.raises(jobs.Fenced), database.transaction() as session:
+        publish.finish(session, job.id, 1, record)
+    with database.transaction() as session:
+        assert session.scalar(select(func.count()).select_from(Model)) == 0
+
+
+def test_a_cancelled_job_publishes_nothing(database: Database, storage: LocalStorage, run: RunFolder) -> None:
+    """A cancel that came before the last transaction wins over the result."""
+    job = running(database, "pretrain", dataset_id=add_dataset(database))
+    with database.transaction() as session:
+        held = jobs.hold(session, job.id, 1)
+        held.status = "cancelling"
+    assert succeed(database, storage, job, run, {}).status == "cancelled"
+    with database.transaction() as session:
+        assert session.scalar(select(func.count()).select_from(Model)) == 0
+
+
+def test_a_data_set_deleted_meanwhile_fails_its_ingestion(
+    database: Database, storage: LocalStorage, run: RunFolder
+) -> None:
+    """The job says why; nothing refers to the files."""
+    job = running(database, "ingest", dataset_id=add_dataset(database, status="validating", files=None))
+    with database.transaction() as session:
+        session.delete(session.get_one(Dataset, "ds_1"))
+    ended = succeed(database, storage, job, run, {**INGESTED, "rejected": []})
+    assert ended.status == "failed"
+    assert get(database, job.id).error == {
+        "code": "dataset_deleted",
+        "message": "the data set was deleted while it was ingested",
+    }

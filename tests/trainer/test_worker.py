@@ -1,0 +1,155 @@
+"""The worker as a process of its own: killed, stopped, without its broker; and what it doesn't import."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from service.core.db import Database
+from service.core.settings import Settings
+from service.core.tables import Node
+from service.embedded.valkey import EmbeddedValkey
+from tests.trainer.job_plane import (
+    FAKES,
+    add_dataset,
+    add_model,
+    assert_gone,
+    environment_of,
+    events,
+    get,
+    is_alive,
+    make_settings,
+    pids_in,
+    statuses,
+    submit,
+    wait_until,
+)
+
+SCRIPT = f"from trainer.worker import main; raise SystemExit(main({FAKES!r}))"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, postgres_url: str, redis_url: str) -> Settings:
+    """Settings of a worker that no other test shares a queue with."""
+    return make_settings(tmp_path, postgres_url, redis_url, node_name=f"node-{tmp_path.name}"[:64])
+
+
+def start(settings: Settings) -> subprocess.Popen[bytes]:
+    """A worker whose jobs are fake."""
+    folder = settings.data_dir
+    with (folder / "worker.log").open("ab") as log:
+        command = [sys.executable, "-c", SCRIPT]
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment_of(settings))
+
+
+@contextmanager
+def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that is gone after the block."""
+    process = start(settings)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def index(database: Database, **recipe: object) -> str:
+    """An index job for a model."""
+    return submit(database, "index", model_id=add_model(database), recipe=recipe)
+
+
+def test_a_killed_worker_leaves_no_process_and_its_job_ends_once(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    """A kill -9 takes the job's process along; after the lease another worker runs the job, which ends exactly once."""
+    pids = tmp_path / "pids"
+    recipe = {"steps": 150, "pause": 0.03, "checkpoint_every": 10, "pids": str(pids)}
+    recipe |= {"output": dict.fromkeys(("model.onnx", "encoder.pt"), "{}") | {"model.json": MODEL}}
+    job_id = submit(database, "pretrain", dataset_id=add_dataset(database), recipe=recipe)
+    with worker(settings) as first:
+        wait_until(lambda: events(database, job_id, "checkpoint"))
+        first.send_signal(signal.SIGKILL)
+        process, child = pids_in(pids)
+        wait_until(lambda: not is_alive(process), seconds=2)
+        os.kill(child, signal.SIGKILL)  # processes that a job's process starts have to see to this themselves
+    other = settings.model_copy(update={"node_name": "node-b"})
+    with worker(other):
+        took = wait_until(lambda: len(events(database, job_id, "stage")) == 2, seconds=20)
+        wait_until(lambda: get(database, job_id).status == "succeeded")
+    assert took < 15
+    assert statuses(database, job_id) == ["queued", "running", "queued", "running", "succeeded"]
+    assert events(database, job_id, "stage")[1].data["first_step"] >= 10
+
+
+MODEL = '{"recipe": {}, "preprocessing": {}, "layers": {"h": 4}, "parity_cosine": 1.0}'
+
+
+def test_sigterm_gives_the_jobs_back_and_ends_within_seconds(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    """The process is asked to stop, the job is queued at once, the node's row is gone, and the exit code is 0."""
+    pids = tmp_path / "pids"
+    job_id = index(database, end="hang", pids=str(pids))
+    with worker(settings) as process:
+        wait_until(pids.exists)
+        process.terminate()
+        assert process.wait(timeout=5) == 0
+    assert_gone(pids)
+    assert statuses(database, job_id)[-1] == "queued"
+    with database.transaction() as session:
+        assert session.scalar(select(func.count()).select_from(Node)) == 0
+
+
+def test_a_job_submitted_while_redis_is_away_runs_when_it_is_back(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    """A job that runs meanwhile isn't disturbed; the waiting one starts within ten seconds of the return."""
+    server = EmbeddedValkey(tmp_path / "valkey", tmp_path / "valkey.log")
+    url = server.start()
+    with worker(settings.model_copy(update={"redis_url": url})):
+        before = index(database, steps=100_000, pause=0.05)
+        wait_until(lambda: get(database, before).progress)
+        server.stop()
+        during = submit(database, "index", model_id="mdl_1", recipe={})
+        wait_until(lambda: get(database, during).status == "running")
+        step = progress_step(database, before)
+        wait_until(lambda: progress_step(database, before) > step + 40)
+        assert server.start() == url
+        wait_until(lambda: get(database, during).status == "succeeded", seconds=10)
+        assert statuses(database, before) == ["queued", "running"]
+    server.stop()
+
+
+def progress_step(database: Database, job_id: str) -> int:
+    """Step of the job's progress."""
+    return int((get(database, job_id).progress or {"step": 0})["step"])
+
+
+def test_the_worker_process_has_no_torch() -> None:
+    """Neither the worker nor anything it imports loads torch; only the jobs' processes do."""
+    code = "import sys, trainer.worker; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_node_says_what_it_can_run(database: Database, settings: Settings) -> None:
+    """Slots, cores and versions are in its row, and the heartbeat goes on."""
+    with worker(settings.model_copy(update={"num_cpu_slots": 3})):
+        wait_until(lambda: node(database))
+        first = node(database)
+        assert first is not None
+        assert (first.slots["cpu"], first.slots["light"]) == (3, 2)
+        assert first.devices["cpu"]["num_cores"] == len(os.sched_getaffinity(0))
+        assert first.versions["python"] == sys.version.split()[0]
+        wait_until(lambda: node(database).heartbeat_at > first.heartbeat_at)  # type: ignore[union-attr]
+
+
+def node(database: Database) -> Node | None:
+    """The only node."""
+    with database.transaction() as session:
+        return session.scalar(select(Node))

@@ -1,0 +1,187 @@
+"""Embed the stored images that a model has no vector for: `python -m trainer.index RUN_FOLDER --job --attempt --model`.
+
+Legend: M images of a batch, S side of the encoder's input, D size of the layer.
+
+Unlike the other job processes it works on the database and the storage themselves. What it wrote stays when it is
+killed, and the next attempt goes on with what is missing; each write is made only while the attempt is the job's own.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from sqlalchemy import func, select, text
+
+from models.config import IndexRecipe
+from models.embedder import Embedder
+from models.preprocess import ImageLimits, to_input
+from service.core import jobs, vectors
+from service.core.db import Database
+from service.core.errors import NotFound, Unavailable
+from service.core.model_files import fetch_onnx
+from service.core.settings import Settings, get_settings
+from service.core.storage import Storage, open_storage
+from service.core.tables import EmbeddingTable, Image, Model
+from trainer.decoding import DecodingPool, Member, Stored
+from trainer.run import INTERRUPTED, RunError, RunFolder
+
+PAGE_IMAGES = 1024  # asked of the database at once
+READERS = 16  # images read from storage at once
+REPORT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Who is at work: writes are made only while this is the job's current attempt, and running."""
+
+    job_id: str
+    number: int
+
+
+@dataclass
+class Progress:
+    """What was done so far, and how fast."""
+
+    run: RunFolder
+    num_missing: int
+    num_indexed: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+    reported_at: float = 0
+
+    def images_per_second(self) -> float:
+        """The mean since the start."""
+        return round(self.num_indexed / (time.monotonic() - self.started_at), 1)
+
+    def add(self, num_images: int) -> None:
+        """Count a written batch; report at most twice a second, and the last."""
+        self.num_indexed += num_images
+        if time.monotonic() - self.reported_at < REPORT_SECONDS and self.num_indexed < self.num_missing:
+            return
+        self.reported_at = time.monotonic()
+        steps = max(self.num_missing, self.num_indexed)  # uploads go on meanwhile
+        self.run.emit("metrics", step=self.num_indexed, steps=steps, images_per_second=self.images_per_second())
+
+
+class Indexer:
+    """One run: a model's layer, where the images are, and for whom it writes."""
+
+    def __init__(self, settings: Settings, database: Database, storage: Storage, run: RunFolder) -> None:
+        self._settings = settings
+        self._database = database
+        self._storage = storage
+        self._run = run
+        self._recipe = IndexRecipe.model_validate(run.spec().recipe)
+
+    def index(self, model_id: str, attempt: Attempt) -> dict[str, float]:
+        """Write the missing vectors; the content of result.json. Raises Fenced, NotFound or Unavailable."""
+        with self._database.transaction() as session:
+            model = session.get(Model, model_id)
+            if model is None:
+                raise NotFound(f"there is no model {model_id}")
+            table = vectors.ensure_table(session, model, self._recipe.layer)
+        with self._database.transaction() as session:  # counting takes a while, and making the table holds up uploads
+            num_images = session.scalar(select(func.count()).select_from(Image)) or 0
+            progress = Progress(self._run, vectors.count_missing(session, table))
+        self._run.emit("stage", stage="embed", step=0, steps=max(1, progress.num_missing))
+        embedder = self._open(model)
+        for image_ids, inputs in self._batches(embedder, table):
+            embedded = embedder.embed(inputs, self._recipe.layer)
+            with self._database.transaction() as session:
+                if jobs.current_status(session, attempt.job_id, attempt.number) != "running":
+                    raise jobs.Fenced(f"{attempt.job_id} is to be cancelled")
+                vectors.insert_vectors(session, table, image_ids, embedded)
+            progress.add(len(image_ids))
+        self._build_index(table)
+        return {
+            "num_indexed": progress.num_indexed,
+            "num_images": num_images,
+            "images_per_second": progress.images_per_second(),
+        }
+
+    def _open(self, model: Model) -> Embedder:
+        with TemporaryDirectory() as folder:
+            path = fetch_onnx(self._storage, model, Path(folder))
+            return Embedder(path, num_threads=self._settings.num_ort_threads)
+
+    def _batches(
+        self, embedder: Embedder, table: EmbeddingTable
+    ) -> Iterator[tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]]:
+        """Ids and encoder inputs (M, S, S, 3) of the images without a vector; decoding runs ahead of the encoder."""
+        limits = ImageLimits(
+            self._settings.max_image_bytes, self._settings.max_image_pixels, self._settings.max_image_side
+        )
+        image_ids, inputs = [], []
+        with DecodingPool(limits, embedder.preprocessing.storage_side) as pool:
+            for image_id, outcome in pool.decode(self._members(table)):
+                if not isinstance(outcome, Stored):
+                    self._run.emit("warning", message=f"the image {image_id} is left out: {outcome.detail}")
+                    continue
+                image_ids.append(image_id)
+                inputs.append(to_input(outcome.pixels, embedder.preprocessing))
+                if len(image_ids) == self._recipe.batch_size:
+                    yield image_ids, np.stack(inputs)
+                    image_ids, inputs = [], []
+        if image_ids:
+            yield image_ids, np.stack(inputs)
+
+    def _members(self, table: EmbeddingTable) -> Iterator[Member]:
+        """Id and bytes of each image without a vector."""
+        after = ""
+        with ThreadPoolExecutor(READERS) as readers:
+            while page := self._page(table, after):
+                for start in range(0, len(page), READERS):
+                    yield from filter(None, readers.map(self._read, page[start : start + READERS]))
+                after = page[-1].id
+
+    def _page(self, table: EmbeddingTable, after: str) -> list[Image]:
+        with self._database.transaction() as session:
+            return vectors.missing_images(session, table, after, PAGE_IMAGES)
+
+    def _read(self, image: Image) -> Member | None:
+        try:
+            return image.id, self._storage.get(image.key)
+        except NotFound:  # deleted meanwhile
+            return None
+
+    def _build_index(self, table: EmbeddingTable) -> None:
+        with self._database.transaction() as session:
+            session.execute(text(f"analyze {vectors.table_name(table)}"))
+            is_needed = vectors.needs_index(session, table)
+        if is_needed:
+            self._run.emit("stage", stage="build the index")
+            vectors.build_index(self._database.engine, table)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job; the exit status."""
+    parser = argparse.ArgumentParser(prog="trainer.index")
+    parser.add_argument("run_folder", type=Path)
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--model", required=True)
+    options = parser.parse_args(arguments)
+    run = RunFolder(options.run_folder)
+    settings = get_settings()
+    with closing(Database(settings.database_url)) as database:
+        try:
+            indexer = Indexer(settings, database, open_storage(settings), run)
+            result = indexer.index(options.model, Attempt(options.job, options.attempt))
+        except jobs.Fenced as error:
+            sys.stderr.write(f"{error}\n")
+            return INTERRUPTED
+        except (NotFound, Unavailable) as error:
+            run.fail(RunError(error.code, error.detail))
+            return 1
+    run.succeed(result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+"""Placement rows: which node runs which attempt of a job, until when it is believed to, and whether it was told.
+
+Whatever touches a job and its placement locks the job's row first. Slots are counted by kind: `cpu` and `cuda` for
+training and probes, `light` for jobs that mostly wait or stream.
+"""
+
+import uuid
+from contextlib import suppress
+
+from sqlalchemy import ColumnElement, Text, cast, func, select, update
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.orm import Session
+
+from service.core import jobs
+from service.core.tables import Job, Node, Placement
+
+LIGHT_KINDS = ("ingest", "index")
+CLAIM_SECONDS = 30  # a message that no agent has answered for so long is sent again
+
+
+def seconds(value: float) -> ColumnElement[object]:
+    """An interval of the database."""
+    return cast(f"{value} seconds", INTERVAL)
+
+
+def is_alive(silence_seconds: float) -> ColumnElement[bool]:
+    """Whether a node's heartbeat is fresh."""
+    return Node.heartbeat_at > func.now() - seconds(silence_seconds)
+
+
+def place_jobs(session: Session, *, lease_seconds: float) -> None:
+    """Start queued jobs, oldest first, on live nodes with free slots of their kind; the freest node comes first."""
+    nodes = session.scalars(select(Node).where(is_alive(lease_seconds)).order_by(Node.name)).all()
+    used = _used_slots(session)
+    auto_slot = "cuda" if any(node.slots.get("cuda") for node in nodes) else "cpu"
+    for slot in ("cuda", "cpu", "light"):
+        free = {node.name: node.slots.get(slot, 0) - used.get((node.name, slot), 0) for node in nodes}
+        num_free = sum(max(number, 0) for number in free.values())
+        for job in _waiting(session, slot, auto_slot, num_free) if num_free else ():
+            node_name = max(free, key=lambda name: free[name])
+            free[node_name] -= 1
+            _place(session, jobs.start(session, job), node_name, slot, lease_seconds)
+
+
+def _used_slots(session: Session) -> dict[tuple[str, str], int]:
+    statement = select(Placement.node_name, Placement.slot, func.sum(Placement.num_slots))
+    rows = session.execute(statement.where(Placement.ended_at.is_(None)).group_by(Placement.node_name, Placement.slot))
+    return {(node_name, slot): number for node_name, slot, number in rows}
+
+
+def _waiting(session: Session, slot: str, auto_slot: str, limit: int) -> list[Job]:
+    statement = select(Job).where(Job.status == "queued")
+    if slot == "light":
+        statement = statement.where(Job.kind.in_(LIGHT_KINDS))
+    else:
+        device = func.coalesce(Job.resources["device"].astext, "auto")
+        devices = (slot, "auto") if slot == auto_slot else (slot,)
+        statement = statement.where(Job.kind.not_in(LIGHT_KINDS), device.in_(devices))
+    statement = statement.order_by(Job.priority_at, Job.id).limit(limit)
+    return list(session.scalars(statement.with_for_update(skip_locked=True)))
+
+
+def _place(session: Session, job: Job, node_name: str, slot: str, lease_seconds: float) -> None:
+    session.add(
+        Placement(
+            job_id=job.id,
+            attempt=job.attempt,
+            node_rank=0,
+            node_name=node_name,
+            slot=slot,
+            num_slots=1,
+            token=uuid.uuid4().hex,
+            lease_until=func.now() + seconds(lease_seconds),
+        )
+    )
+    session.flush()
+
+
+def expire_leases(session: Session, *, lease_seconds: float, max_attempts: int) -> None:
+    """End the attempts whose agent is silent, and give back the jobs placed on a node that died unclaimed."""
+    is_open = Placement.ended_at.is_(None)
+    silent = (is_open, Placement.claimed_at.is_not(None), Placement.lease_until < func.now())
+    for job in _held_where(session, *silent):
+        message = "the node that ran it fell silent"
+        jobs.lose(session, job, "node_lost", message, max_attempts=max_attempts)
+    alive = select(Node.name).where(is_alive(lease_seconds))
+    for job in _held_where(session, is_open, Placement.claimed_at.is_(None), Placement.node_name.not_in(alive)):
+        jobs.requeue(session, job, "node_lost")
+
+
+def _held_where(session: Session, *conditions: ColumnElement[bool]) -> list[Job]:
+    """The jobs with such a placement, held; the condition is looked at again under the job's lock."""
+    statement = select(Placement.job_id, Placement.attempt).where(*conditions)
+    held = []
+    for job_id, attempt in session.execute(statement).all():
+        with suppress(jobs.Fenced):  # its agent has ended it since, or is writing to it
+            job = jobs.hold(session, job_id, attempt, unless_locked=True)
+            if session.execute(statement.where(Placement.job_id == job_id, Placement.attempt == attempt)).first():
+                held.append(job)
+    return held
+
+
+def renew_unclaimed_tokens(session: Session) -> None:
+    """Have the messages sent again that no agent has answered; the first ones become worthless."""
+    session.execute(
+        update(Placement)
+        .where(
+            Placement.ended_at.is_(None),
+            Placement.claimed_at.is_(None),
+            Placement.sent_at < func.now() - seconds(CLAIM_SECONDS),
+        )
+        .values(token=cast(func.gen_random_uuid(), Text), sent_at=None)
+    )
+
+
+def unsent(session: Session) -> list[Placement]:
+    """The placements whose node hasn't been told."""
+    statement = select(Placement).where(Placement.ended_at.is_(None), Placement.sent_at.is_(None))
+    return list(session.scalars(statement.order_by(Placement.created_at)))
+
+
+def mark_sent(session: Session, token: str) -> None:
+    """Note that the message with this token is in the broker."""
+    session.execute(update(Placement).where(Placement.token == token).values(sent_at=func.now()))
+
+
+def claim(session: Session, job_id: str, attempt: int, token: str, *, lease_seconds: float) -> tuple[Job, Placement]:
+    """Become the agent of a placement. Raises Fenced if the token is stale or was claimed before."""
+    job = jobs.hold(session, job_id, attempt)
+    placement = session.scalar(
+        update(Placement)
+        .where(
+            Placement.job_id == job_id,
+            Placement.attempt == attempt,
+            Placement.token == token,
+            Placement.claimed_at.is_(None),
+            Placement.ended_at.is_(None),
+        )
+        .values(claimed_at=func.now(), lease_until=func.now() + seconds(lease_seconds))
+        .returning(Placement)
+    )
+    if placement is None:
+        raise jobs.Fenced(f"the token for attempt {attempt} of {job_id} is stale")
+    return job, placement
+
+
+def renew_lease(session: Session, token: str, *, lease_seconds: float) -> int:
+    """Extend the agent's lease; the number of its events that are stored. Raises Fenced if the placement ended."""
+    num_relayed: int | None = session.scalar(
+        update(Placement)
+        .where(Placement.token == token, Placement.ended_at.is_(None))
+        .values(lease_until=func.now() + seconds(lease_seconds))
+        .returning(Placement.num_relayed)
+    )
+    if num_relayed is None:
+        raise jobs.Fenced("the placement has ended")
+    return num_relayed
+
+
+def count_relayed(session: Session, token: str, num_relayed: int) -> None:
+    """Note how many of the process's events are stored."""
+    session.execute(update(Placement).where(Placement.token == token).values(num_relayed=num_relayed))

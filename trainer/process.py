@@ -1,0 +1,87 @@
+"""The process of a job: started to die with the worker, in a session of its own, killable with all its children."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from service.core.child import child_command
+from service.core.settings import Settings
+from service.core.tables import Job
+from trainer.run import RunFolder
+
+PYTHON = (sys.executable, "-P", "-m")  # -P: a folder `trainer` in the current directory is not this package
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "pretrain": (*PYTHON, "trainer"),
+    "linear_probe": (*PYTHON, "trainer"),
+    "knn_probe": (*PYTHON, "trainer"),
+    "ingest": (*PYTHON, "trainer.ingest"),
+    "index": (*PYTHON, "trainer.index"),
+}
+
+
+def command_line(command: Sequence[str], job: Job, run: RunFolder) -> list[str]:
+    """The argument vector for a job; an index job works on the database and is told who it is there."""
+    identity = ["--job", job.id, "--attempt", str(job.attempt), "--model", str(job.model_id)]
+    return [*command, str(run.path), *(identity if job.kind == "index" else ())]
+
+
+def environment(settings: Settings, kind: str) -> dict[str, str]:
+    """The worker's environment; only an index job gets its settings, and with them the database."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")}
+    if kind != "index":
+        return own
+    values = settings.model_dump(mode="json").items()
+    texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in values}
+    return own | {f"SIMCLR_{name.upper()}": text for name, text in texts.items()}
+
+
+def num_oom_kills() -> int:
+    """How often the kernel has killed a process for want of memory since it booted."""
+    with suppress(FileNotFoundError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
+
+
+class JobProcess:
+    """A running process; its output goes to the run folder's log."""
+
+    def __init__(self, command: Sequence[str], run: RunFolder, environ: Mapping[str, str]) -> None:
+        self._num_oom_kills = num_oom_kills()
+        with run.log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603  # the command is one of ours
+                child_command(command, on_parent_death=signal.SIGKILL),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(environ),
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, negative for a signal, or None if it still runs after that time."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def interrupt(self) -> None:
+        """Ask it to checkpoint and to end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Kill it and its children, and wait until it is gone; also right when it has ended, for its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def was_out_of_memory(self) -> bool:
+        """Whether the kernel has killed a process for want of memory in its time."""
+        return num_oom_kills() > self._num_oom_kills

@@ -1,0 +1,105 @@
+"""What a job leaves behind when its process succeeded: files in storage, then rows, in one transaction with its end.
+
+The files go to keys that no row names yet; the rows are written only if the attempt still holds the job.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import cast, insert, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from service.core import jobs
+from service.core.ids import new_id
+from service.core.storage import Storage, sha256_of
+from service.core.tables import Dataset, DatasetRejection, Job, Model
+from trainer.outcome import Failed
+from trainer.pack import FILES as PACK_FILES
+from trainer.run import RunError, RunFolder
+
+MODEL_FILES = ("model.onnx", "encoder.pt", "model.json")
+
+Result = dict[str, Any]
+Record = Callable[[Session, Job], Result]  # writes the rows of the held job; the result as the job shows it
+Files = dict[str, Any]  # {name: {"key", "sha256", "num_bytes"}}
+MODEL_COLUMNS = ("recipe", "preprocessing", "layers", "parity_cosine")
+DATASET_COLUMNS = ("num_images", "num_duplicates", "num_rejected", "classes", "splits", "image_sizes")
+
+
+def upload(storage: Storage, job: Job, run: RunFolder, result: Result) -> Record:
+    """Store the files of a run that succeeded; what remains to be done in the transaction that ends the job."""
+    match job.kind:
+        case "pretrain":
+            model_id = new_id("mdl")
+            files = _store(storage, f"models/{model_id}", run.output, MODEL_FILES)
+            about = json.loads((run.output / "model.json").read_bytes())
+            return partial(_record_model, model_id=model_id, files=files, about=about, result=result)
+        case "ingest":
+            files = _store(storage, f"datasets/{job.dataset_id}/pack-{job.attempt}", run.output, PACK_FILES)
+            return partial(_record_dataset, files=files, result=result)
+        case "linear_probe" | "knn_probe":
+            return partial(_record_probe, result=result)
+        case _:
+            return lambda *_: result
+
+
+def finish(session: Session, job_id: str, attempt: int, record: Record) -> Job:
+    """End a job that succeeded, with its rows; if it was to be cancelled, without. Raises Fenced."""
+    job = jobs.hold(session, job_id, attempt)
+    if job.status == "cancelling":
+        return jobs.cancel(session, job)
+    try:
+        return jobs.succeed(session, job, record(session, job))
+    except RunError as error:
+        return jobs.fail(session, job, error.code, error.message)
+
+
+def finish_failed(session: Session, job_id: str, attempt: int, failure: Failed) -> Job:
+    """End a job that failed; an ingest job's data set lists what was rejected. Raises Fenced."""
+    job = jobs.hold(session, job_id, attempt)
+    if job.kind == "ingest" and job.dataset_id is not None:
+        _reject(session, job.dataset_id, failure.details.get("rejected", []))
+    return jobs.fail(session, job, failure.code, failure.message)
+
+
+def _record_model(session: Session, job: Job, *, model_id: str, files: Files, about: Result, result: Result) -> Result:
+    columns = {name: about[name] for name in MODEL_COLUMNS}
+    session.add(Model(id=model_id, job_id=job.id, dataset_id=job.dataset_id, files=files, **columns))
+    session.flush()
+    return {**result, "model_id": model_id}
+
+
+def _record_dataset(session: Session, job: Job, *, files: Files, result: Result) -> Result:
+    if job.dataset_id is None:
+        raise RunError("dataset_deleted", "the data set was deleted while it was ingested")
+    columns = {name: result[name] for name in DATASET_COLUMNS}
+    statement = update(Dataset).where(Dataset.id == job.dataset_id)
+    session.execute(statement.values(status="ready", files=files, **columns))
+    _reject(session, job.dataset_id, result["rejected"])
+    return columns
+
+
+def _record_probe(session: Session, job: Job, *, result: Result) -> Result:
+    probe = {job.kind: {**result, "job_id": job.id, "dataset_id": job.dataset_id}}
+    probes = Model.probes.op("||")(cast(probe, JSONB))  # in the database: two probes may end at once
+    session.execute(update(Model).where(Model.id == job.model_id).values(probes=probes))
+    return result
+
+
+def _store(storage: Storage, prefix: str, folder: Path, names: tuple[str, ...]) -> Files:
+    files = {}
+    for name in names:
+        path, key = folder / name, f"{prefix}/{name}"
+        storage.put_file(key, path)
+        files[name] = {"key": key, "sha256": sha256_of(path), "num_bytes": path.stat().st_size}
+    return files
+
+
+def _reject(session: Session, dataset_id: str, rejected: list[dict[str, str]]) -> None:
+    rows = [{"dataset_id": dataset_id, "position": i, **member} for i, member in enumerate(rejected)]
+    if rows:
+        session.execute(insert(DatasetRejection), rows)
