@@ -11,18 +11,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.config import Preprocessing
-from service.core.errors import Busy, ServiceError, TooLarge, Undecodable
+from service.core.errors import Busy, ServiceError, TooLarge, Unavailable, Undecodable
 from service.core.settings import Settings
 from service.decoder_process import LENGTHS, Header, pack_message
 
 MAX_WAITING = 2048  # images: a second or two of work
 START_SECONDS = 60  # within which a process must be ready
+ENDED = (asyncio.IncompleteReadError, ConnectionError)  # what reading from a dead process raises
 
 Format = Literal["jpeg", "png", "webp"]
 
@@ -38,60 +39,87 @@ class Decoded:
 
 
 class DecoderDied(Exception):
-    """A decoding process ended by itself: its memory limit, or a fault in a codec."""
+    """A decoding process ended by itself: the kernel's memory limit, or a fault in a codec."""
 
 
-class _DecoderProcess:
-    """One process, started when it is first asked and again after it was killed."""
+@dataclass(frozen=True)
+class _Process:
+    """A running process and the socket to it."""
+
+    process: subprocess.Popen[bytes]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @classmethod
+    async def start(cls, command: Sequence[str]) -> Self:
+        """Start it and wait until it is ready. Raises Unavailable."""
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        with theirs:
+            process = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: ASYNC220, S603  # a few ms, own module
+        started = cls(process, reader, writer)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await started.read()
+        except BaseException as error:
+            started.kill()
+            if isinstance(error, (*ENDED, TimeoutError)):
+                raise Unavailable("no decoding process starts; the service's log says why") from error
+            raise
+        return started
+
+    async def read(self) -> tuple[Header, bytes]:
+        """The next answer."""
+        header_length, body_length = LENGTHS.unpack(await self.reader.readexactly(LENGTHS.size))
+        header = json.loads(await self.reader.readexactly(header_length))
+        return header, await self.reader.readexactly(body_length)
+
+    async def exchange(self, header: Header, body: bytes) -> tuple[Header, bytes]:
+        """The answer to a request."""
+        self.writer.write(pack_message(header, body))
+        await self.writer.drain()
+        return await self.read()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+        self.writer.close()
+
+
+class _Decoder:
+    """A place in the pool: its process is started again after it was killed."""
 
     def __init__(self, settings: Settings) -> None:
         limits = [settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side]
         # -P: modules come from the installation, not from the folder that the service was started in.
-        command = [sys.executable, "-P", "-m", "service.decoder_process", str(os.getpid()), json.dumps(limits)]
-        self._command = command
+        self._command = [sys.executable, "-P", "-m", "service.decoder_process", str(os.getpid()), json.dumps(limits)]
         self._timeout_seconds = settings.decode_timeout_seconds
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Process | None = None
+
+    async def start(self) -> _Process:
+        """The process, started if none runs. Raises Unavailable."""
+        if self._process is None:
+            self._process = await _Process.start(self._command)
+        return self._process
 
     async def ask(self, header: Header, body: bytes) -> tuple[Header, bytes]:
-        """The answer to a request. Raises TimeoutError or DecoderDied; the process is killed then."""
+        """The answer to a request. Raises TimeoutError, DecoderDied or Unavailable."""
+        process = await self.start()
         try:
-            if self._process is None:
-                async with asyncio.timeout(START_SECONDS):
-                    await self._start()
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._exchange(header, body)
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
+                return await process.exchange(header, body)
+        except BaseException as error:  # also when the request is cancelled: the answer must not meet the next one
             self.kill()
-            raise DecoderDied from error
-        except BaseException:  # also when the request is cancelled: the answer must not meet the next one
-            self.kill()
+            if isinstance(error, ENDED):
+                raise DecoderDied from error
             raise
 
-    async def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: ASYNC220, S603  # a few ms, own module
-        self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        await self._read()
-
-    async def _exchange(self, header: Header, body: bytes) -> tuple[Header, bytes]:
-        self._writer.write(pack_message(header, body))
-        await self._writer.drain()
-        return await self._read()
-
-    async def _read(self) -> tuple[Header, bytes]:
-        header_length, body_length = LENGTHS.unpack(await self._reader.readexactly(LENGTHS.size))
-        header = json.loads(await self._reader.readexactly(header_length))
-        return header, await self._reader.readexactly(body_length)
-
     def kill(self) -> None:
-        """End the process at once."""
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.wait()
-        self._process = None
-        self._writer.close()
+        """End the process, if one runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
 
 
 class DecodingPool:
@@ -99,14 +127,22 @@ class DecodingPool:
 
     def __init__(self, settings: Settings) -> None:
         self._timeout_seconds = settings.decode_timeout_seconds
-        self._processes = [_DecoderProcess(settings) for _ in range(settings.num_decoders)]
-        self._idle: asyncio.LifoQueue[_DecoderProcess] = asyncio.LifoQueue()  # the last one used is warm
-        for process in self._processes:
-            self._idle.put_nowait(process)
+        self._decoders = [_Decoder(settings) for _ in range(settings.num_decoders)]
+        self._idle: asyncio.LifoQueue[_Decoder] = asyncio.LifoQueue()  # the last one used is warm
+        for decoder in self._decoders:
+            self._idle.put_nowait(decoder)
         self._num_waiting = 0
+
+    async def start(self) -> None:
+        """Start all processes, so that the first request doesn't wait for them."""
+        await asyncio.gather(*(decoder.start() for decoder in self._decoders))
 
     async def decode(self, content: bytes, preprocessing: Preprocessing | None) -> Decoded:
         """The image in a file, for an encoder's input if one is given. Raises Undecodable, TooLarge or Busy."""
+        self._check_room(1)
+        return await self._decode(content, preprocessing)
+
+    async def _decode(self, content: bytes, preprocessing: Preprocessing | None) -> Decoded:
         request = {"preprocessing": preprocessing.model_dump() if preprocessing else None}
         header, body = await self._ask(request, content)
         pixels = None
@@ -118,38 +154,43 @@ class DecodingPool:
     async def decode_all(
         self, contents: Sequence[bytes], preprocessing: Preprocessing | None
     ) -> list[Decoded | ServiceError]:
-        """The image in each file, or why it has none. Raises Busy if that is for one too many."""
+        """The image in each file, or why it has none. Raises Busy."""
+        self._check_room(len(contents))
         tasks = [self._outcome(content, preprocessing) for content in contents]
         return await asyncio.gather(*tasks)
 
     async def _outcome(self, content: bytes, preprocessing: Preprocessing | None) -> Decoded | ServiceError:
         try:
-            return await self.decode(content, preprocessing)
+            return await self._decode(content, preprocessing)
         except (Undecodable, TooLarge) as error:
             return error
 
     async def render(self, content: bytes, size: int | None) -> tuple[Format, bytes]:
         """The image encoded anew in its own format, its longer side at most `size`: nothing but pixels is left."""
+        self._check_room(1)
         header, body = await self._ask({"size": size}, content)
         return header["format"], body
 
+    def _check_room(self, num_images: int) -> None:
+        if self._num_waiting + num_images > MAX_WAITING:
+            waiting = f"{self._num_waiting} images wait to be decoded"
+            raise Busy(f"{waiting}; try again in a second", retry_after_seconds=1)
+
     async def _ask(self, request: Header, content: bytes) -> tuple[Header, bytes]:
-        if self._num_waiting >= MAX_WAITING:
-            raise Busy(f"{MAX_WAITING} images wait to be decoded; try again in a second", retry_after_seconds=1)
         self._num_waiting += 1
         try:
-            process = await self._idle.get()
+            decoder = await self._idle.get()
         finally:
             self._num_waiting -= 1
         try:
-            header, body = await process.ask(request, content)
+            header, body = await decoder.ask(request, content)
         except TimeoutError as error:
             detail = f"decoding it takes more than {self._timeout_seconds:g} seconds"
             raise Undecodable(detail, code="decode_timeout") from error
         except DecoderDied as error:
             raise Undecodable("its decoder crashed") from error
         finally:
-            self._idle.put_nowait(process)
+            self._idle.put_nowait(decoder)
         if "code" in header:
             kind = TooLarge if header["code"] == TooLarge.code else Undecodable
             raise kind(header["detail"], code=header["code"])
@@ -157,5 +198,5 @@ class DecodingPool:
 
     def close(self) -> None:
         """Kill the processes; what is being decoded fails."""
-        for process in self._processes:
-            process.kill()
+        for decoder in self._decoders:
+            decoder.kill()

@@ -43,6 +43,7 @@ class Embedding:
         self._batcher = Batcher()
 
     async def __aenter__(self) -> Self:
+        await self.decoding.start()
         return self
 
     async def __aexit__(

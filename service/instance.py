@@ -17,12 +17,15 @@ PORT_TIMEOUT_SECONDS = 1  # an API that was killed a moment ago may still hold i
 
 @contextmanager
 def only_instance(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder for this process alone. Raises StartFailed when another one has it.
+    """Hold the data folder for this process alone. Raises StartFailed when another has it, or it can't be written.
 
     The kernel lets go of the lock when this process ends, however it ends: no child inherits the descriptor.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StartFailed(f"--data-dir {data_dir} can't be written ({error.strerror}): choose another") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -28,13 +28,15 @@ class Exported:
 @functools.cache
 def exported(encoder: str, side: int) -> Exported:
     """`pixels`, whose h is the image itself, or a ResNet; made once a session."""
-    recipe: PretrainRecipe = pretrain_recipe({
-        "preset": "cpu-small",
-        "encoder": {"name": encoder},
-        "preprocessing": {"image_size": side},
-        "head": {"output_size": 4},
-        "schedule": {"epochs": 0, "warmup_epochs": 0},
-    })
+    recipe: PretrainRecipe = pretrain_recipe(
+        {
+            "preset": "cpu-small",
+            "encoder": {"name": encoder},
+            "preprocessing": {"image_size": side},
+            "head": {"output_size": 4},
+            "schedule": {"epochs": 0, "warmup_epochs": 0},
+        }
+    )
     with tempfile.TemporaryDirectory() as folder:
         images = noise(2 * side, side).reshape(2, side, side, 3)
         description = export_model(network(recipe), recipe, images, Path(folder))

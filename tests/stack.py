@@ -70,13 +70,20 @@ def free_port() -> int:
     return port
 
 
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment with these settings and no others."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")}
+    return {**others, **{f"SIMCLR_{name.upper()}": value for name, value in settings.items()}}
+
+
 @contextmanager
-def running_stack(folder: Path, **environment: str) -> Iterator[Stack]:
+def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
     """`simclr up` on `folder`/data and a free port, ready; stopped when the block ends."""
     port = free_port()
     command = [*COMMAND, "--data-dir", str(folder / "data"), "--port", str(port)]
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
-        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env={**os.environ, **environment})
+        # In `folder`, where no .env is read.
+        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment(**settings), cwd=folder)
     stack = Stack(f"http://127.0.0.1:{port}", folder / "data", process)
     try:
         wait_until(lambda: "ready at" in stack.printed or process.poll() is not None, timeout_seconds=60)

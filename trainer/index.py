@@ -60,12 +60,15 @@ class Progress:
         return round(self.num_indexed / (time.monotonic() - self.started_at), 1)
 
     def add(self, num_images: int) -> None:
-        """Count a written batch; report at most twice a second, and the last."""
+        """Count a written batch, and report at most twice a second."""
         self.num_indexed += num_images
-        if time.monotonic() - self.reported_at < REPORT_SECONDS and self.num_indexed < self.num_missing:
-            return
+        if time.monotonic() - self.reported_at >= REPORT_SECONDS:
+            self.report()
+
+    def report(self) -> None:
+        """Tell how far the work is."""
         self.reported_at = time.monotonic()
-        steps = max(self.num_missing, self.num_indexed)  # uploads go on meanwhile
+        steps = max(1, self.num_missing, self.num_indexed)  # uploads go on meanwhile
         self.run.emit("metrics", step=self.num_indexed, steps=steps, images_per_second=self.images_per_second())
 
 
@@ -98,6 +101,7 @@ class Indexer:
                     raise jobs.Fenced(f"{attempt.job_id} is to be cancelled")
                 vectors.insert_vectors(session, table, image_ids, embedded)
             progress.add(len(image_ids))
+        progress.report()
         self._build_index(table)
         return {
             "num_indexed": progress.num_indexed,

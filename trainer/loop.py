@@ -129,7 +129,7 @@ def train_step(
         recipe.preprocessing.image_size,
         seed=recipe.seed,
         step=step,
-    ).to(batch.pixels.device)
+    )
     x = two_views(batch, parameters).contiguous(memory_format=torch.channels_last)  # (2N, 3, S, S)
     bfloat16 = recipe.precision == "bfloat16"
     with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bfloat16):

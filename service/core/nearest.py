@@ -80,7 +80,7 @@ def _by_index(
         select v.image_id, v.h <=> cast(:query as vector) as distance
         from {table_name(table)} v join collection_image c on c.image_id = v.image_id
         where c.collection_id = :collection
-        order by {indexed_expression(table, 'v.h')} <=> {indexed_expression(table, 'cast(:query as vector)')}
+        order by {indexed_expression(table, "v.h")} <=> {indexed_expression(table, "cast(:query as vector)")}
         limit greatest(:min_candidates, 2 * :k)
     """  # noqa: S608  # the name and the size are integers
     return _best(session, candidates, query, collection_id, k, min_score)

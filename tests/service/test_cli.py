@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -6,14 +5,16 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from tests.stack import environment
+
 COMMAND = [sys.executable, "-P", "-m", "service.cli"]
 
 
 def simclr(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would, with `settings` and no others."""
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")}
-    environment = {**outer, **{f"SIMCLR_{name.upper()}": value for name, value in settings.items()}}
-    return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*COMMAND, *arguments], env=environment(**settings), capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])

@@ -24,9 +24,7 @@ Result = TypeVar("Result")
 LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
 
 
-def with_embedding(
-    database: Database, storage: LocalStorage, use: Callable[[Embedding], Awaitable[Result]]
-) -> Result:
+def with_embedding(database: Database, storage: LocalStorage, use: Callable[[Embedding], Awaitable[Result]]) -> Result:
     """What `use` returns, given the whole way from files to vectors in an event loop of its own."""
 
     async def run() -> Result:

@@ -32,6 +32,14 @@ def test_a_second_instance_is_told_who_has_the_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    """A file in the way is no traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StartFailed) as failure, only_instance(tmp_path / "file" / "data"):
+        pass
+    assert str(failure.value) == f"--data-dir {tmp_path}/file/data can't be written (Not a directory): choose another"
+
+
 def test_an_orphan_of_a_killed_instance_does_not_keep_the_folder(tmp_path: Path) -> None:
     """The lock ends with its process even when a child lives on."""
     owner = subprocess.Popen(

@@ -1,3 +1,4 @@
+import io
 import signal
 import socket
 import subprocess
@@ -7,8 +8,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
-from tests.stack import COMMAND, PARTS, Stack, free_port, running_stack
+from service import supervisor, up
+from service.core.settings import Settings
+from service.process import StartFailed
+from tests.stack import COMMAND, PARTS, Stack, environment, free_port, running_stack
 from tests.waiting import still_running, wait_until
 
 
@@ -25,10 +30,13 @@ def family(stack: Stack) -> list[psutil.Process]:
     return [supervisor, *supervisor.children(recursive=True)]
 
 
-def refused(*arguments: str) -> str:
-    """The one line of a `simclr up` that must not start."""
-    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1), ended.stderr
+def refused(folder: Path, *arguments: str, **settings: str) -> str:
+    """What a `simclr up` on `folder`/data that must not start says."""
+    command = [*COMMAND, "--data-dir", str(folder / "data"), *arguments]
+    ended = subprocess.run(
+        command, env=environment(**settings), cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, ""), ended
     return ended.stderr
 
 
@@ -54,7 +62,7 @@ def test_no_child_inherits_the_lock_or_a_socket(stack: Stack) -> None:
 
 def test_a_second_instance_on_the_same_folder_is_refused(stack: Stack) -> None:
     """One line names the process that has the folder; the first instance doesn't notice."""
-    line = refused("--data-dir", str(stack.data_dir), "--port", str(free_port()))
+    line = refused(stack.data_dir.parent, "--port", str(free_port()))
     assert line == (
         f"simclr: `simclr up` already runs on {stack.data_dir}, as process {stack.process.pid}:"
         " stop it, or choose another --data-dir\n"
@@ -66,7 +74,7 @@ def test_a_taken_port_is_reported_before_anything_starts(tmp_path: Path) -> None
     """One line names the port and the way out, and no folder is left."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        line = refused("--data-dir", str(tmp_path / "data"), "--port", str(port))
+        line = refused(tmp_path, "--port", str(port))
     assert line == (
         f"simclr: port {port} of 127.0.0.1 is in use by another program: stop it, or choose another with --port\n"
     )
@@ -75,8 +83,9 @@ def test_a_taken_port_is_reported_before_anything_starts(tmp_path: Path) -> None
 
 def test_the_network_is_not_let_in_by_accident(tmp_path: Path) -> None:
     """There are no API keys yet: it takes an option whose name says what it does."""
-    line = refused("--data-dir", str(tmp_path / "data"), "--host", "0.0.0.0")
+    line = refused(tmp_path, "--host", "0.0.0.0")
     assert "--allow-unauthenticated-network" in line
+    assert line.count("\n") == 1
     assert not (tmp_path / "data").exists()
 
 
@@ -92,17 +101,18 @@ def test_a_stop_signal_ends_all_in_order(number: signal.Signals, own_stack: Stac
     assert "terminating connection" not in log  # the others had ended before
 
 
-def test_a_kill_leaves_no_process_and_loses_no_row(own_stack: Stack) -> None:
-    """After kill -9 all is gone within 5 s, and the next start on the folder has what was acknowledged."""
-    created = httpx.post(f"{own_stack.base_url}/v1/collections", json={"name": "kept"})
-    assert created.status_code == httpx.codes.CREATED
+def test_a_kill_leaves_no_process_and_loses_nothing(own_stack: Stack) -> None:
+    """After kill -9 all is gone within 5 s, decoders too; the next start on the folder has what was acknowledged."""
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8), "teal").save(content, "PNG")
+    added = httpx.post(f"{own_stack.base_url}/v1/images", files={"files": ("teal.png", content.getvalue())})
+    (item,) = added.json()["items"]
     processes = family(own_stack)
     own_stack.process.kill()
     own_stack.process.wait()
     wait_until(lambda: not still_running(processes), timeout_seconds=5)
     with running_stack(own_stack.data_dir.parent) as again:
-        names = httpx.get(f"{again.base_url}/v1/collections").json()["items"]
-    assert [item["name"] for item in names] == ["kept"]
+        assert httpx.get(f"{again.base_url}/v1/images/{item['id']}").status_code == httpx.codes.OK
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -117,26 +127,31 @@ def test_a_part_that_dies_is_started_again(name: str, stack: Stack) -> None:
     assert f'"part": "{name}", "reason": "signal 9"' in stack.outputs[1].read_text()
 
 
+def test_a_part_that_keeps_ending_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`simclr up` doesn't stay up without a part: the message names its log, and no child is left."""
+    monkeypatch.setattr(up, "WORKER_COMMAND", ["bash", "-c", "echo the reason; exit 3"])
+    monkeypatch.setattr(supervisor, "FIRST_DELAY_SECONDS", 0.02)
+    with pytest.raises(
+        StartFailed, match=r"^worker ended 5 times in a row, now with status 3; see .*/logs/worker\.log$"
+    ):
+        up.up(Settings(data_dir=tmp_path), host="127.0.0.1", port=free_port())
+    assert (tmp_path / "logs" / "worker.log").read_text() == "the reason\n" * 5
+    assert [p for p in psutil.Process().children() if str(tmp_path) in " ".join(p.cmdline())] == []
+
+
 def test_servers_of_ones_own_take_the_place_of_the_embedded_ones(
     tmp_path: Path, create_database: Callable[[], str], redis_url: str
 ) -> None:
     """With both URLs set only the worker and the API are started."""
-    with running_stack(tmp_path, SIMCLR_DATABASE_URL=create_database(), SIMCLR_REDIS_URL=redis_url) as stack:
+    with running_stack(tmp_path, database_url=create_database(), redis_url=redis_url) as stack:
         assert len(psutil.Process(stack.process.pid).children()) == 2
         assert {path.name for path in stack.data_dir.iterdir()}.isdisjoint({"postgres", "valkey"})
 
 
-def test_a_database_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
     """No traceback, and no password in the message."""
-    monkeypatch.setenv("SIMCLR_DATABASE_URL", f"postgresql://me:secret@127.0.0.1:{free_port()}/simclr")
-    ended = subprocess.run(
-        [*COMMAND, "--data-dir", str(tmp_path), "--port", str(free_port())],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("simclr: the database on 127.0.0.1 doesn't answer: ")
-    assert "secret" not in ended.stderr
-    assert "Traceback" not in ended.stderr
+    url = f"postgresql://me:secret@127.0.0.1:{free_port()}/simclr"
+    message = refused(tmp_path, "--port", str(free_port()), database_url=url)
+    assert message.startswith("simclr: the database on 127.0.0.1 doesn't answer: ")
+    assert "secret" not in message
+    assert "Traceback" not in message

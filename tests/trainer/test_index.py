@@ -63,7 +63,9 @@ def fill(database: Database, storage: LocalStorage) -> dict[str, bytes]:
     return {store(database, storage, content): content for content in contents}
 
 
-def found_vectors(database: Database, model: Model, ids: list[str]) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]:
+def found_vectors(
+    database: Database, model: Model, ids: list[str]
+) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]:
     with database.transaction() as session:
         table = vectors.find_table(session, model.id, "h")
         return vectors.stored_vectors(session, table, ids) if table else {}

@@ -79,8 +79,8 @@ def pick_l2(
     """The l2 of the highest accuracy on the held-out part of h (N, D), the strongest among equals, and its head.
 
     The values are tried from strong to weak, each from the head before. Weaker ones are left out once PATIENCE values
-    in a row were worse than the best by more than a standard error while their cross-entropy rose too: from there on
-    they only overfit more.
+    in a row were worse than the best by more than a standard error while their cross-entropy rose too: they overfit.
+    That some still weaker value would have been better yet is possible, and isn't looked for.
     """
     held_out = torch.from_numpy(stratified(y.cpu().numpy(), recipe.held_out_fraction, seed=recipe.seed)).to(h.device)
     h_fit, y_fit, h_val, y_val = h[~held_out], y[~held_out], h[held_out], y[held_out]

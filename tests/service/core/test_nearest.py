@@ -36,9 +36,7 @@ def fill(session: Session, ids: list[str], h: NDArray[np.float32]) -> EmbeddingT
 
 
 @pytest.mark.parametrize("num_queries", [3, MATRIX_QUERIES + 2])
-def test_exact_search_is_numpys_order(
-    database: Database, num_queries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exact_search_is_numpys_order(database: Database, num_queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One by one and in a batch over several blocks: NumPy's order and scores, of the collection's images only."""
     monkeypatch.setattr(module, "BLOCK_VALUES", 16 * 70)  # blocks of 70 of the 200 images
     ids = image_ids(300)
@@ -101,9 +99,10 @@ def test_recall_with_the_index(database: Database, monkeypatch: pytest.MonkeyPat
             exact = nearest(session, table, queries, collection_id=collection_id, k=10, exact=True)
         nearest_ten = np.argsort(-_fast_cosines(queries, h[::step]), axis=1)[:, :10]
         expected = [{ids[::step][i] for i in row} for row in nearest_ten]
-        recall = np.mean([len({hit.image_id for hit in hits} & best) / 10 for hits, best in zip(found, expected)])
-        assert recall >= 0.98
-        assert [{hit.image_id for hit in hits} for hits in exact] == expected
+        found_ids, exact_ids = ([{hit.image_id for hit in hits} for hits in each] for each in (found, exact))
+        shared = [len(ids_found & best) / 10 for ids_found, best in zip(found_ids, expected, strict=True)]
+        assert np.mean(shared) >= 0.98
+        assert exact_ids == expected
 
 
 def _fast_cosines(queries: NDArray[np.float32], h: NDArray[np.float32]) -> NDArray[np.float64]:

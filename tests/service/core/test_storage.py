@@ -57,6 +57,16 @@ def test_what_was_put_is_got(storage: Storage, tmp_path: Path) -> None:
     assert sha256_of(fetched) == sha256_of(source)
 
 
+def test_an_open_file_is_stored_from_its_position_on(storage: Storage, tmp_path: Path) -> None:
+    """A stream of several pieces comes back as it was, from where it stood."""
+    content = os.urandom(3_000_000)
+    (tmp_path / "source").write_bytes(content)
+    with (tmp_path / "source").open("rb") as source:
+        source.seek(1000)
+        storage.put_stream("datasets/d/archive", source)
+    assert storage.get("datasets/d/archive") == content[1000:]
+
+
 def test_what_is_absent_is_not_found(storage: Storage, tmp_path: Path) -> None:
     """Getting or fetching a missing key says NotFound and leaves no file."""
     with pytest.raises(NotFound, match="no blob 'images/none'"):

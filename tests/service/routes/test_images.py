@@ -18,7 +18,6 @@ from service.core.tables import CollectionImage, Image, Job
 from tests.service.routes.gallery import id_of, picture, pixels_h, stored_blobs, upload
 from tests.small_models import publish
 
-
 pytestmark = pytest.mark.usefixtures("storage")  # which is emptied afterwards
 
 
@@ -65,9 +64,7 @@ def test_a_file_fails_alone(api: httpx.Client, api_settings: Settings, database:
         assert session.scalar(select(func.count()).select_from(Image)) == 2
 
 
-def test_nothing_is_left_of_an_upload_that_fails(
-    api: httpx.Client, api_settings: Settings, database: Database
-) -> None:
+def test_nothing_is_left_of_an_upload_that_fails(api: httpx.Client, api_settings: Settings, database: Database) -> None:
     """When the rows can't be written, no blob and no row of the request stays."""
     upload(api, [picture(0)], collection="pets")
     before = stored_blobs(api_settings)
@@ -177,7 +174,7 @@ def test_too_many_images(api: httpx.Client) -> None:
 
 
 def test_content_is_encoded_anew(api: httpx.Client) -> None:
-    """The image comes as its own format, as large as asked, not to be guessed, without what was appended to the file."""
+    """The image comes in its own format, as large as asked, without what was appended to the file."""
     content = picture(0, side=20) + b"<script>"
     upload(api, [content])
     whole = api.get(f"/v1/images/{id_of(content)}/content")
@@ -238,7 +235,7 @@ def test_a_deleted_image_is_gone(
 
 
 def test_deleting_and_uploading_at_once(api: httpx.Client, api_settings: Settings, database: Database) -> None:
-    """However uploads and deletions of an image interleave, at the end its row names the only blob, or both are gone."""
+    """However uploads and deletions interleave, at the end the image's row names the only blob, or both are gone."""
     path = f"/v1/images/{id_of(picture(0))}"
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(upload, api, [picture(0)]) for _ in range(12)]

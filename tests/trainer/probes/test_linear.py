@@ -17,17 +17,17 @@ from trainer.probes.linear import run_linear_probe
 from trainer.probes.splits import stratified
 from trainer.run import RunFolder
 
-NUM_TRAIN, NUM_TEST = 150, 90
-LABELS = [0, 1, 2] * 80
+NUM_TRAIN, NUM_TEST = 540, 60
+LABELS = [0, 1, 2] * 200
 SPLITS = ["train"] * NUM_TRAIN + ["test"] * NUM_TEST
-RECIPE = {"num_l2_values": 7, "l2_min": 1e-4, "l2_max": 1e5, "held_out_fraction": 0.4, "seed": 5}
+RECIPE = {"num_l2_values": 10, "l2_min": 1e-4, "l2_max": 1e5, "held_out_fraction": 0.5}
 
 
 def noisy_run(
     path: Path, *, recipe: dict[str, Any] = RECIPE, labels: Sequence[int] = LABELS
 ) -> tuple[RunFolder, NDArray[np.float64]]:
     """A run folder whose classes are hard to tell apart, with as strong as with weak regularisation, and its h."""
-    images = noisy_images(LABELS, noise=130, glare=130, seed=3)
+    images = noisy_images(LABELS, noise=150, glare=100, seed=3)
     run = probe_run(path, "linear_probe", recipe, images=images, labels=labels, splits=SPLITS, classes=["a", "b", "c"])
     return run, pixels_h(images)
 
@@ -42,15 +42,15 @@ def test_the_probe_does_what_scikit_learn_does(tmp_path: Path) -> None:
     result = run_linear_probe(run)
 
     y = np.array(LABELS)
-    held_out = stratified(y[:NUM_TRAIN], 0.4, seed=5)
+    held_out = stratified(y[:NUM_TRAIN], 0.5, seed=0)
     h_train, y_train = h[:NUM_TRAIN], y[:NUM_TRAIN]
-    values = [1e5 / 10 ** (1.5 * i) for i in range(7)]
+    values = [1e5 / 10**i for i in range(10)]
     accuracies = [
         sklearn_fit(h_train[~held_out], y_train[~held_out], l2).score(h_train[held_out], y_train[held_out])
         for l2 in values
     ]
     best = int(np.argmax(accuracies))
-    assert 0 < best < 6, "the case has its best inside the range"
+    assert 0 < best < 9, "the case has its best inside the range"
     assert result["l2"] == pytest.approx(values[best])
 
     predicted = sklearn_fit(h_train, y_train, values[best]).predict(h[NUM_TRAIN:])
@@ -92,8 +92,6 @@ def test_test_labels_decide_nothing(tmp_path: Path) -> None:
 
 def test_leaving_weak_values_out_changes_no_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where l2 matters, values far weaker than the best aren't fitted, and the picked one is the same as with them."""
-    labels = [0, 1, 2] * 200
-    images = noisy_images(labels, noise=150, glare=100, seed=3)
     tried: list[float] = []
 
     def counting_fit(h: Any, y: Any, l2: float, *rest: Any, **options: Any) -> Any:
@@ -102,15 +100,7 @@ def test_leaving_weak_values_out_changes_no_choice(tmp_path: Path, monkeypatch: 
 
     def picked_l2(name: str) -> float:
         tried.clear()
-        run = probe_run(
-            tmp_path / name,
-            "linear_probe",
-            {"num_l2_values": 20, "l2_min": 1e-4, "l2_max": 1e5, "held_out_fraction": 0.5},
-            images=images,
-            labels=labels,
-            splits=["train"] * 540 + ["test"] * 60,
-            classes=["a", "b", "c"],
-        )
+        run, _ = noisy_run(tmp_path / name, recipe={**RECIPE, "num_l2_values": 20})
         l2: float = run_linear_probe(run)["l2"]
         assert events(run)[-1] == {"type": "stage", "stage": "fit", "step": 20, "steps": 20}
         return l2
@@ -123,6 +113,14 @@ def test_leaving_weak_values_out_changes_no_choice(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(trainer.probes.linear, "PATIENCE", 100)
     assert picked_l2("patient") == hasty
     assert len(tried) == 21  # the values, and the whole training split
+
+
+def test_of_equal_values_the_strongest_is_picked(tmp_path: Path) -> None:
+    """Where every l2 separates the held-out images, the strongest is picked."""
+    images = noisy_images(LABELS, noise=10, seed=3)
+    run = probe_run(tmp_path, "linear_probe", RECIPE, images=images, labels=LABELS, splits=SPLITS, classes=list("abc"))
+    result = run_linear_probe(run)
+    assert (result["l2"], result["top1"]) == (pytest.approx(1e5), 1.0)
 
 
 def test_classes_without_training_images_are_never_predicted(tmp_path: Path) -> None:
