@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Text, func, literal_column, select
+from sqlalchemy import ColumnElement, Text, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -196,13 +196,18 @@ def get_image(session: Session, image_id: str) -> Image:
     """A stored image. Raises NotFound."""
     image = session.get(Image, image_id)
     if image is None:
-        raise NotFound(f"there is no image {image_id}")
+        raise _unknown(image_id)
     return image
+
+
+def _unknown(image_id: str) -> NotFound:
+    return NotFound(f"there is no image {image_id}")
 
 
 def delete_image(database: Database, storage: Storage, image_id: str) -> None:
     """Delete an image from all collections, with its vectors and its bytes. Raises NotFound."""
     with database.transaction() as session:
-        image = get_image(session, image_id)
-        session.delete(image)
-    storage.delete(image.key)  # after the commit: a row never names a blob that is gone
+        key = session.scalars(delete(Image).where(Image.id == image_id).returning(Image.key)).one_or_none()
+    if key is None:
+        raise _unknown(image_id)
+    storage.delete(key)  # after the commit: a row never names a blob that is gone

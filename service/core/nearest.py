@@ -42,7 +42,8 @@ def nearest(
 ) -> list[list[Hit]]:
     """For each query (Q, D), the k images of the collection nearest to it, best first, ties in order of id.
 
-    Exact for small collections, when `exact`, and for a table without index; else the recall@10 is about 0.99.
+    Exact for small collections, when `exact`, and for a table without index. By the index, recall@10 was 1.00 on
+    30,000 features of 16 latent dimensions, and 0.74 on noise of 128 dimensions, where no neighbour is near.
     """
     if not exact and _is_large(session, collection_id) and has_index(session, table):
         _prepare_index_scan(session, k)

@@ -15,8 +15,8 @@ router = APIRouter(prefix="/v1/search", tags=["search"])
 async def search(request: Request, services: ServicesDep, response: Response) -> Neighbors | BatchResult:
     """The images of a collection most like an image, a vector or examples, best first; `results` for a batch.
 
-    Up to 20,000 images in the collection the answer is exact. Beyond, an index gives about 99 of 100 neighbours;
-    `exact` searches without it.
+    Up to 20,000 images in the collection the answer is exact. Beyond, an index finds nearly all neighbours; `exact`
+    searches without it.
     """
     timings = Timings()
     async with bodies.read_body(request, SearchRequest, SearchForm) as body:

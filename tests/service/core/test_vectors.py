@@ -11,6 +11,7 @@ from service.core import vectors
 from service.core.db import Database
 from service.core.tables import EmbeddingTable, Image
 from tests.service.core.stored_images import add_images, image_ids, model_of_size
+from tests.waiting import wait_until
 
 
 def test_a_table_is_made_once(database: Database) -> None:
@@ -69,6 +70,32 @@ def test_a_deleted_image_takes_its_vector_along(database: Database) -> None:
         vectors.insert_vectors(session, table, ids, np.ones((2, 2), np.float32))
         session.execute(delete(Image).where(Image.id == ids[0]))
         vectors.insert_vectors(session, table, ids, np.ones((2, 2), np.float32))
+        assert vectors.stored_vectors(session, table, ids).keys() == {ids[1]}
+
+
+def test_a_deletion_under_way_is_waited_for(database: Database) -> None:
+    """A vector whose image is being deleted is left out once that commits, without an error."""
+    ids = image_ids(2)
+    with database.transaction() as session:
+        table = vectors.ensure_table(session, model_of_size(session, 2), "h")
+        add_images(session, ids)
+
+    def insert() -> None:
+        with database.transaction() as session:
+            vectors.insert_vectors(session, table, ids, np.ones((2, 2), np.float32))
+
+    def is_blocked() -> bool:
+        with database.transaction() as session:
+            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+            return bool(session.execute(text(waiting)).scalar_one())
+
+    with ThreadPoolExecutor() as pool, database.transaction() as session:
+        session.execute(delete(Image).where(Image.id == ids[0]))
+        inserting = pool.submit(insert)
+        wait_until(is_blocked)
+        session.commit()
+        inserting.result()
+    with database.transaction() as session:
         assert vectors.stored_vectors(session, table, ids).keys() == {ids[1]}
 
 

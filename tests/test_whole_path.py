@@ -1,0 +1,263 @@
+"""The whole product over HTTP: one running `simclr up`, real processes, drawn images."""
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from models.export import load_model
+from models.preprocess import ImageLimits, decode, to_input
+from service.client import JSON, ApiError, Client, JobFailed
+from service.local_files import LocalImage, read_images
+from tests.stack import Stack, environment
+from tests.waiting import wait_until
+
+RECIPE: JSON = {
+    "preset": "cpu-small",
+    "batch_size": 64,
+    "schedule": {"epochs": 4, "warmup_epochs": 1},
+    "preprocessing": {"image_size": 16},
+}
+FOREVER: JSON = {**RECIPE, "schedule": {"epochs": 100_000, "warmup_epochs": 0}}
+
+
+@pytest.fixture(scope="module")
+def client(stack: Stack) -> Iterator[Client]:
+    with Client(stack.base_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 drawn images to train on and 100 to test with, of ten classes."""
+    path = tmp_path_factory.mktemp("drawn") / "drawn.tar.gz"
+    command = [sys.executable, "-m", "trainer.sample_data", str(path), "--generated"]
+    subprocess.run([*command, "--num-train", "300", "--num-test", "100"], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def gallery(archive: Path) -> list[LocalImage]:
+    return [image for image in read_images(archive) if image.is_test]
+
+
+@pytest.fixture(scope="module")
+def dataset(client: Client, archive: Path) -> JSON:
+    created = client.create_dataset(archive)
+    client.wait_for_job(created["job_id"])
+    return client.get(f"/v1/datasets/{created['id']}")
+
+
+@pytest.fixture(scope="module")
+def pretrained(client: Client, dataset: JSON) -> JSON:
+    """A pretraining job that succeeded."""
+    return client.wait_for_job(client.submit("pretrain", dataset_id=dataset["id"], recipe=RECIPE)["id"])
+
+
+@pytest.fixture(scope="module")
+def model_id(client: Client, pretrained: JSON) -> str:
+    """The pretrained model, in production."""
+    found: str = pretrained["result"]["model_id"]
+    client.set_alias("production", found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def stored(client: Client, model_id: str, gallery: list[LocalImage]) -> list[JSON]:
+    """The test images in the collection `drawn`."""
+    files = [(image.path.name, image.content) for image in gallery]
+    return client.add_images(files, collection="drawn", labels=[image.label for image in gallery])
+
+
+def test_the_data_set_is_counted(dataset: JSON) -> None:
+    """Splits, classes and counts are those of the archive."""
+    assert dataset["status"] == "ready"
+    assert (dataset["num_images"], dataset["num_rejected"]) == (400, 0)
+    assert len(dataset["classes"]) == 10
+    assert dataset["splits"]["train"]["per_class"] == [30] * 10
+    assert dataset["splits"]["test"]["num_images"] == 100
+
+
+def test_pretraining_reports_its_progress_and_its_metrics(client: Client, pretrained: JSON) -> None:
+    """300 images in batches of 64 are 4 steps an epoch; the history ends with the last step and a finite loss."""
+    assert (pretrained["progress"]["step"], pretrained["progress"]["steps"]) == (16, 16)
+    metrics = client.get(f"/v1/jobs/{pretrained['id']}/metrics")
+    assert metrics["step"][-1] == 16
+    assert all(np.isfinite(metrics["loss"]))
+    assert pretrained["result"]["images_per_second"] > 0
+
+
+def test_a_model_is_published_with_its_parity(client: Client, model_id: str) -> None:
+    """ONNX Runtime's h and z equal the network's, and the recipe is kept with the model."""
+    model = client.get(f"/v1/models/{model_id}")
+    assert model["parity_cosine"] > 0.9999
+    assert model["layers"] == {"h": 128, "z": 128}
+    assert model["recipe"]["loss"]["temperature"] == 0.5
+    assert set(model["files"]) == {"model.onnx", "encoder.pt", "model.json"}
+
+
+@pytest.mark.parametrize("kind", ["linear_probe", "knn_probe"])
+def test_probes_measure_the_model(client: Client, dataset: JSON, model_id: str, kind: str) -> None:
+    """A probe's top-1 is over the whole test split, better than chance, and kept with the model."""
+    job = client.wait_for_job(client.submit(kind, dataset_id=dataset["id"], model_id=model_id)["id"])
+    result = job["result"]
+    assert (result["num_train"], result["num_test"], result["test_split"]) == (300, 100, "test")
+    assert result["top1"] > 0.15  # chance is 0.1
+    assert client.get(f"/v1/models/{model_id}")["probes"][kind]["top1"] == result["top1"]
+
+
+def test_stored_images_find_themselves_first(client: Client, stored: list[JSON], gallery: list[LocalImage]) -> None:
+    """A search with the bytes of a stored image has that image on top, with cosine 1 and its label."""
+    assert {item["status"] for item in stored} == {"created"}
+    image = gallery[7]
+    hits = client.search_by_image("query.png", image.content, collection="drawn", k=5)
+    assert hits[0]["id"] == stored[7]["id"]
+    assert hits[0]["label"] == image.label
+    assert hits[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+
+
+def test_neighbours_are_those_of_the_embeddings(client: Client, stored: list[JSON], gallery: list[LocalImage]) -> None:
+    """`/neighbors` equals cosine similarity in NumPy over the embeddings that the API gives."""
+    files = [("files", (image.path.name, image.content)) for image in gallery]
+    response = client.request("POST", "/v1/embeddings", files=files, headers={"Accept": "application/x-npy"})
+    h = np.load(io.BytesIO(response.content))
+    h /= np.linalg.norm(h, axis=1, keepdims=True)
+    similarity = h[3] @ h.T
+    similarity[3] = -1
+    best = np.argsort(-similarity)[:10]
+    found = client.get(f"/v1/images/{stored[3]['id']}/neighbors", k=10, collection="drawn")["items"]
+    np.testing.assert_allclose([hit["score"] for hit in found], similarity[best], atol=1e-5)
+    assert found[0]["id"] == stored[best[0]]["id"]
+
+
+def test_a_stored_embedding_is_that_of_the_bytes(client: Client, stored: list[JSON], gallery: list[LocalImage]) -> None:
+    """GET of an image's embedding equals embedding the same bytes anew."""
+    embedding = client.get(f"/v1/images/{stored[0]['id']}/embedding")["embedding"]
+    fresh = client.request("POST", "/v1/embeddings", files=[("files", ("a.png", gallery[0].content))]).json()
+    np.testing.assert_allclose(embedding, fresh["data"][0]["embedding"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_served_encoder_equals_the_trained_one(
+    client: Client, model_id: str, gallery: list[LocalImage], tmp_path: Path
+) -> None:
+    """HTTP's h equals the PyTorch encoder's on the same bytes, downloaded and run here."""
+    for name in ("encoder.pt", "model.json"):
+        (tmp_path / name).write_bytes(client.request("GET", f"/v1/models/{model_id}/files/{name}").content)
+    network, recipe = load_model(tmp_path)
+    limits = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
+    pixels = np.stack([to_input(decode(i.content, limits).pixels, recipe.preprocessing) for i in gallery])
+    with torch.inference_mode():
+        expected = network.encoder(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).numpy()
+    files = [("files", (image.path.name, image.content)) for image in gallery]
+    response = client.request("POST", "/v1/embeddings", files=files, headers={"Accept": "application/x-npy"})
+    h = np.load(io.BytesIO(response.content))
+    cosine = (h * expected).sum(1) / np.linalg.norm(h, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosine.min() > 0.99999
+
+
+def test_a_second_model_is_indexed_and_searched_beside_the_first(
+    client: Client, dataset: JSON, stored: list[JSON], gallery: list[LocalImage]
+) -> None:
+    """The pixels baseline goes the same way as a trained model: job, model, index, search."""
+    recipe = {
+        **RECIPE,
+        "encoder": {"name": "pixels"},
+        "head": {"num_layers": 0},
+        "schedule": {"epochs": 0, "warmup_epochs": 0},
+    }
+    job = client.wait_for_job(client.submit("pretrain", dataset_id=dataset["id"], recipe=recipe)["id"])
+    pixels_id = job["result"]["model_id"]
+    indexed = client.wait_for_job(client.submit("index", model_id=pixels_id)["id"])
+    assert indexed["result"]["num_indexed"] >= len(stored)
+    hits = client.search(image_id=stored[5]["id"], model=pixels_id, collection="drawn", k=3)["items"]
+    decoded = np.stack(
+        [np.asarray(Image.open(io.BytesIO(i.content)).convert("RGB").resize((16, 16), 3)) for i in gallery]
+    )
+    flat = decoded.reshape(len(decoded), -1).astype(np.float64)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    similarity = flat[5] @ flat.T
+    similarity[5] = -1
+    np.testing.assert_allclose([hit["score"] for hit in hits], np.sort(similarity)[::-1][:3], atol=1e-4)
+
+
+def test_events_stream_while_the_job_runs_and_a_cancel_kills_it(client: Client, stack: Stack, dataset: JSON) -> None:
+    """Server-sent events arrive live; a cancel ends the job within seconds and its process is gone."""
+    job_id = client.submit("pretrain", dataset_id=dataset["id"], recipe=FOREVER)["id"]
+    seen: list[dict[str, Any]] = []
+
+    def listen() -> None:
+        headers = {"Accept": "text/event-stream"}
+        with httpx.stream("GET", f"{stack.base_url}/v1/jobs/{job_id}/events", headers=headers, timeout=60) as response:
+            seen.extend(json.loads(line[5:]) for line in response.iter_lines() if line.startswith("data:"))
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    wait_until(lambda: (client.get(f"/v1/jobs/{job_id}")["progress"] or {}).get("step", 0) > 0, timeout_seconds=60)
+    running = [p for p in psutil.process_iter(["cmdline"]) if job_id in " ".join(p.info["cmdline"] or ())]
+    assert running
+    cancelled_at = time.monotonic()
+    client.request("POST", f"/v1/jobs/{job_id}/cancel")
+    with pytest.raises(JobFailed, match="cancelled"):
+        client.wait_for_job(job_id)
+    assert time.monotonic() - cancelled_at < 10
+    listener.join(timeout=30)
+    assert not listener.is_alive()
+    assert [event["data"]["status"] for event in seen if event["type"] == "status"] == [
+        "queued",
+        "running",
+        "cancelling",
+        "cancelled",
+    ]
+    assert any(event["type"] == "metrics" for event in seen)
+    wait_until(lambda: not any(p.is_running() for p in running), timeout_seconds=10)
+
+
+def test_a_job_whose_worker_is_killed_goes_on(client: Client, stack: Stack, dataset: JSON) -> None:
+    """Kill -9 of the worker: the supervisor starts another, and the job goes on from its checkpoint to one success."""
+    recipe = {**RECIPE, "schedule": {"epochs": 40, "warmup_epochs": 1}, "checkpoint_every_seconds": 1}
+    job_id = client.submit("pretrain", dataset_id=dataset["id"], recipe=recipe)["id"]
+    wait_until(lambda: client.get(f"/v1/jobs/{job_id}/checkpoints")["items"] != [], timeout_seconds=90)
+    psutil.Process(stack.pids()["worker"]).kill()
+    job = client.wait_for_job(job_id)
+    assert job["attempt"] == 2
+    events = client.get(f"/v1/jobs/{job_id}/events", limit=500)["items"]
+    assert [e["data"]["status"] for e in events if e["type"] == "status"].count("succeeded") == 1
+    first_of_second = next(e for e in events if e["type"] == "metrics" and e["attempt"] == 2)
+    assert first_of_second["data"]["step"] > 1
+
+
+def test_what_is_wrong_is_named(client: Client, dataset: JSON) -> None:
+    """A recipe that can't be trained is refused before it is queued, by field and by what is allowed."""
+    with pytest.raises(ApiError, match=r"recipe\.batch_size: at most 300") as failure:
+        client.submit("pretrain", dataset_id=dataset["id"], recipe={**RECIPE, "batch_size": 301})
+    assert (failure.value.status, failure.value.code) == (422, "invalid")
+
+
+def test_the_command_line_finds_the_same(
+    stack: Stack, stored: list[JSON], gallery: list[LocalImage], tmp_path: Path
+) -> None:
+    """`simclr search IMAGE` shows the stored image first."""
+    (tmp_path / "query.png").write_bytes(gallery[2].content)
+    command = [sys.executable, "-m", "service.cli", "search", "query.png", "--collection", "drawn", "--k", "3"]
+    shown = subprocess.run(
+        [*command, "--url", stack.base_url],
+        cwd=tmp_path,
+        env={**environment(), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert stored[2]["id"] in shown.splitlines()[3]
