@@ -37,7 +37,7 @@ check: setup ## what CI runs: format, lint, types, import contracts, tests
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-bench: setup ## how well a resized, re-encoded photo finds its original, with the demo's model; DATA=photos
+bench: setup ## how often a copy of a photo finds its original with the demo's model; DATA=folder-or-archive
 	$(BIN)/python benchmarks/photo_copies.py --data-dir $(DATA_DIR) --photos "$(DATA)"
 
 lock: ## pin the newest versions in requirements.lock, with hashes and without addresses (needs uv)

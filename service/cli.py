@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 import uvicorn
 from pydantic import ValidationError
 
-from service import commands
+from service import commands, event_stream
 from service.core.log import configure_logging
 from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
@@ -91,7 +92,7 @@ def api(host: Host = "127.0.0.1", port: Port = 8000, *, allow_network: AllowNetw
         _settings_naming("database_url", "redis_url")
         check_host(host, allow_network=allow_network)
     configure_logging()
-    uvicorn.run(
+    config = uvicorn.Config(
         "service.app:create_app",
         factory=True,
         host=host,
@@ -101,6 +102,18 @@ def api(host: Host = "127.0.0.1", port: Port = 8000, *, allow_network: AllowNetw
         limit_concurrency=LIMIT_CONCURRENCY,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
     )
+    server = Server(config)
+    server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+class Server(uvicorn.Server):
+    """Ends the event streams when it is told to stop; their clients come back to where they were."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        event_stream.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 @app.command()

@@ -30,7 +30,8 @@ MAX_GALLERY = 1000
 UPLOAD_IMAGES = 200
 K = 10
 
-console = Console()
+# On a terminal its width; elsewhere (a log) wide enough for the progress line.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class DemoFailed(Exception):
@@ -183,20 +184,20 @@ def _gallery(source: Path) -> list[LocalImage]:
     return images[::step]
 
 
-def _sample_data(folder: Path, *, say: Console) -> Path:
+def _sample_data(folder: Path) -> Path:
     """CIFAR-10 where there is a network, else a generated set."""
     archive = folder / "sample.tar.gz"
     command = [sys.executable, "-m", "trainer.sample_data", str(archive)]
     line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]  # noqa: S603  # our own module
     if json.loads(line)["source"] == "generated":
-        say.print("[yellow]No network: these are generated images (shapes and textures), not photographs.[/yellow]")
+        console.print("[yellow]No network: these are generated images (shapes and textures), not photographs.[/yellow]")
     else:
-        say.print("CIFAR-10, a balanced part of it, from the network.")
+        console.print("CIFAR-10, a balanced part of it, from the network.")
     return archive
 
 
 @contextmanager
-def _running_service(data_dir: Path, port: int) -> Iterator[str]:
+def running_service(data_dir: Path, port: int) -> Iterator[str]:
     """The embedded stack for as long as the demo runs; its address."""
     command = [sys.executable, "-m", "service.cli", "up", "--data-dir", str(data_dir), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # our own module
@@ -272,12 +273,12 @@ def demo(data: DataOption = None, data_dir: DataDirOption = Path("simclr-data"),
     """Run everything once: upload, pretrain, probe, export, promote, index, search."""
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            source = data or _sample_data(Path(temporary), say=console)
+            source = data or _sample_data(Path(temporary))
             if source.is_dir():
                 archive = Path(temporary) / "images.tar"
                 pack_folder(source, archive)
                 source = archive
-            with _running_service(data_dir, port) as address, Client(address) as client:
+            with running_service(data_dir, port) as address, Client(address) as client:
                 summary = _run(client, source)
                 _check(summary)
         console.print(f"The model is in {data_dir}; `simclr up --data-dir {data_dir}` serves it.")

@@ -4,6 +4,7 @@ Each has its row's id: a client that comes back with `Last-Event-ID` goes on exa
 database connection is held, and a database that is away for a while doesn't end the stream.
 """
 
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -23,13 +24,15 @@ KEEPALIVE_SECONDS = 15.0  # proxies close a connection that is silent for a minu
 RETRY_MILLISECONDS = 1000
 MAX_EVENTS = 500  # in one look
 
+stopping = threading.Event()  # set when the server is to stop: it waits for the streams to end (service/cli.py)
+
 
 async def stream_events(database: Database, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """The events after the event `after`, as they come, until the job has ended."""
+    """The events after the event `after`, as they come, until the job has ended or the server is to stop."""
     yield format_sse_event(retry=RETRY_MILLISECONDS)
     sent_at = time.monotonic()
     is_over = False
-    while not is_over:
+    while not is_over and not stopping.is_set():
         events, is_over = await run_in_threadpool(_look, database, job_id, after)
         for event in events:
             yield format_sse_event(event=event.type, id=str(event.id), data_str=event.model_dump_json())

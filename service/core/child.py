@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS = 1, 8
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
-CAP_DAC_OVERRIDE = 1
+CAP_DAC_READ_SEARCH = 2
 CAPABILITY_HEADER = (0x2008_0522, 0)  # version 3 of the call, this process
 
 
@@ -37,7 +37,7 @@ def die_with_parent(parent_pid: int, on_parent_death: signal.Signals) -> None:
 
 
 def become(user: str) -> None:
-    """Give up root for `user`, but for the right to pass folders that only root may (a clone in /root).
+    """Give up root for `user`, but for the right to pass and read what only root may (a clone in /root).
 
     Some programs, PostgreSQL among them, refuse to run as root whatever it may do. Where the kernel doesn't let a
     process keep that right, the program itself reports the folder that it can't reach.
@@ -50,9 +50,9 @@ def become(user: str) -> None:
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
     if sys.platform == "linux":
-        mask = 1 << CAP_DAC_OVERRIDE  # effective, permitted, inheritable; the second three are capabilities above 31
+        mask = 1 << CAP_DAC_READ_SEARCH  # effective, permitted, inheritable; the second three are capabilities above 31
         libc.capset((ctypes.c_uint32 * 2)(*CAPABILITY_HEADER), (ctypes.c_uint32 * 6)(mask, mask, mask))
-        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)  # ambient ones survive the exec
+        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)  # ambient ones survive the exec
 
 
 def main(arguments: list[str]) -> None:

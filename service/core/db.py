@@ -14,6 +14,15 @@ from sqlalchemy.orm import Session, sessionmaker
 AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what a database that doesn't answer raises
 
 
+# A frozen peer must hold neither a connection nor a row's lock for ever.
+CONNECTION = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "options": "-c idle_in_transaction_session_timeout=60s",
+}
+
+
 def sqlalchemy_url(database_url: str) -> str:
     """The URL with the driver that this project uses."""
     return "postgresql+psycopg://" + database_url.split("://", 1)[1]
@@ -27,7 +36,7 @@ def connect(database_url: str) -> Engine:
         pool_size=10,
         max_overflow=20,
         pool_timeout=2,
-        connect_args={"connect_timeout": 2},
+        connect_args=CONNECTION,
     )
 
     @event.listens_for(engine, "connect")

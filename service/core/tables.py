@@ -81,6 +81,8 @@ class Job(Base):
         _one_of("status", JOB_STATUSES),
         Index("job_queue", "priority_at", postgresql_where="status = 'queued'"),
         Index("job_idempotency_key", "idempotency_key", unique=True),
+        Index("job_by_dataset", "dataset_id"),
+        Index("job_by_model", "model_id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

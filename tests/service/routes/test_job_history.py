@@ -2,6 +2,8 @@
 
 import json
 import random
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from sqlalchemy import select
 
+from service import cli
 from service.core import jobs
 from service.core.db import Database
 from service.core.ids import new_id
@@ -178,6 +182,17 @@ def test_a_quiet_stream_is_kept_alive(
     monkeypatch.setattr("service.event_stream.KEEPALIVE_SECONDS", 0.1)
     with api.stream("GET", f"/v1/jobs/{job_id}/events", headers=SSE) as response:
         assert any(line.startswith(":") for line in response.iter_lines())
+
+
+def test_a_server_that_stops_ends_its_streams(api: httpx.Client, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream of a running job closes when the server was told to stop, so that it need not be cut."""
+    monkeypatch.setattr("service.event_stream.stopping", threading.Event())
+    with api.stream("GET", f"/v1/jobs/{job_id}/events", headers=SSE) as response:
+        events = read_stream(response)
+        assert next(events) == {"retry": "1000"}
+        config = uvicorn.Config("service.app:create_app", factory=True)
+        cli.Server(config).handle_exit(signal.SIGTERM, None)
+        assert [event["event"] for event in events] == ["status", "status"]
 
 
 def test_metrics_are_columns(api: httpx.Client, database: Database, job_id: str) -> None:
