@@ -22,7 +22,7 @@ setup: .venv/.ready ## the environment, in .venv (PyTorch is a download of sever
 	@touch $@
 
 demo: setup ## everything once, over HTTP, on DATA=folder-or-archive (default: CIFAR-10, or generated images offline)
-	$(BIN)/simclr demo --data-dir $(DATA_DIR) $(if $(DATA),--data "$(DATA)")
+	$(BIN)/simclr demo --data-dir $(DATA_DIR) --port $(PORT) $(if $(DATA),--data "$(DATA)")
 
 up: setup ## the whole service in the foreground, on DATA_DIR, HOST and PORT
 	$(BIN)/simclr up --data-dir $(DATA_DIR) --host $(HOST) --port $(PORT)
@@ -38,7 +38,7 @@ check: setup ## what CI runs: format, lint, types, import contracts, tests
 	$(MAKE) test
 
 bench: setup ## how often a copy of a photo finds its original with the demo's model; DATA=folder-or-archive
-	$(BIN)/python benchmarks/photo_copies.py --data-dir $(DATA_DIR) --photos "$(DATA)"
+	$(BIN)/python benchmarks/photo_copies.py --data-dir $(DATA_DIR) --port $(PORT) --photos "$(DATA)"
 
 lock: ## pin the newest versions in requirements.lock, with hashes and without addresses (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

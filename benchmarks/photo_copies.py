@@ -2,9 +2,9 @@
 
     python benchmarks/photo_copies.py --photos photos.tar [--data-dir simclr-data]
 
-Starts the service on a data folder whose production model was made by `make demo`, uploads the photographs into a new
-collection and searches with a copy of each: scaled by --scale, saved as JPEG of --quality. Ends with one JSON line; exits
-with 1 when fewer than 95 of 100 copies find their original first.
+Starts the service on a data folder whose production model was made by `make demo`, uploads the photographs into a
+new collection and searches with a copy of each: scaled by --scale, saved as JPEG of --quality. Ends with one JSON line;
+exits with 1 when fewer than 95 of 100 copies find their original first.
 """
 
 import argparse
