@@ -221,14 +221,14 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "cpu-small": (
-        "A small ResNet on 32-pixel images that learns in minutes on two CPU cores.",
+        "A small ResNet on 32-pixel images that learns in minutes on two CPU cores (about 1,000 images/s).",
         {
             "batch_size": 256,
             "encoder": {"name": "resnet10", "width": 0.25, "stem": "cifar"},
             "augmentation": {"color_strength": 0.5, "blur_probability": 0.0},
-            "loss": {"temperature": 0.5},
+            "loss": {"temperature": 0.1},  # in so few epochs better than B.9's 0.5
             "optimizer": {"learning_rate": 0.075, "scaling": "sqrt"},
-            "schedule": {"epochs": 30, "warmup_epochs": 2},
+            "schedule": {"epochs": 40, "warmup_epochs": 2},
         },
     ),
 }

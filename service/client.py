@@ -49,7 +49,8 @@ class Client:
     """One service. Objects are the API's JSON, as dicts; times out after `timeout_seconds` without an answer."""
 
     def __init__(self, base_url: str, *, timeout_seconds: float = 120) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_seconds)
+        is_local = httpx.URL(base_url).host in {"127.0.0.1", "::1", "localhost"}  # never behind the environment's proxy
+        self._http = httpx.Client(base_url=base_url, timeout=timeout_seconds, trust_env=not is_local)
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +119,10 @@ class Client:
     def add_images(
         self, images: Sequence[tuple[str, bytes]], *, collection: str, labels: Sequence[str | None] | None = None
     ) -> list[JSON]:
-        """Upload (file name, bytes) pairs in one request; an item of the result for each, also for one that failed."""
+        """Upload (file name, bytes) pairs in one request; an item of the result for each, also for one that failed.
+
+        `service.local_files.batches` cuts many images into requests that the service takes.
+        """
         data = {"collection": collection}
         if labels is not None:
             data["labels"] = json.dumps(list(labels))

@@ -15,9 +15,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from service.client import JSON, ApiError, Client, JobFailed
-from service.local_files import read_images
+from service.local_files import batches, read_images
 
-UPLOAD_IMAGES = 100
+UPLOAD_IMAGES = 200
+UPLOAD_BYTES = 64 * 2**20
 
 console = Console()
 
@@ -43,8 +44,10 @@ def connected(url: str) -> Iterator[Client]:
     except (ApiError, JobFailed, ValueError) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from error
-    except httpx.ConnectError as error:
-        console.print(f"[red]no service answers at {url}; start one with `simclr up`, or name another with --url[/red]")
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        console.print(
+            f"[red]no service answers at {url} ({error}): start one with `simclr up`, or name it with --url[/red]"
+        )
         raise typer.Exit(1) from error
 
 
@@ -204,9 +207,8 @@ def add_images(
 ) -> None:
     """Upload images into a collection."""
     with connected(url) as client:
-        found = read_images(source)
         num_added, failed = 0, []
-        while part := list(islice(found, UPLOAD_IMAGES)):
+        for part in batches(read_images(source), num_images=UPLOAD_IMAGES, num_bytes=UPLOAD_BYTES):
             files = [(image.path.name, image.content) for image in part]
             items = client.add_images(files, collection=collection, labels=[image.label for image in part])
             failed += [item for item in items if item["status"] == "failed"]

@@ -6,7 +6,7 @@ The service treats uploaded archives as hostile (trainer/archive.py); these are 
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class LocalImage(NamedTuple):
 def read_images(source: Path) -> Iterator[LocalImage]:
     """The images of a folder or archive in its order, or the one image file. Raises ValueError for anything else."""
     members: Iterator[tuple[str, bytes]]
-    if source.suffix.lower() in IMAGE_SUFFIXES:
+    if source.is_file() and _is_image(source.name):
         members = iter([(source.name, source.read_bytes())])
     elif source.is_dir():
         members = _folder_members(source)
@@ -48,14 +48,31 @@ def read_images(source: Path) -> Iterator[LocalImage]:
     return (LocalImage(PurePosixPath(name), content) for name, content in members)
 
 
+def batches(images: Iterable[LocalImage], *, num_images: int, num_bytes: int) -> Iterator[list[LocalImage]]:
+    """The images in lists of at most so many and so much; an image that is larger alone is a list of its own."""
+    batch: list[LocalImage] = []
+    size = 0
+    for image in images:
+        if batch and (len(batch) == num_images or size + len(image.content) > num_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(image)
+        size += len(image.content)
+    if batch:
+        yield batch
+
+
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
+    """By its ending; not what macOS adds to folders and archives."""
+    *folders, file = PurePosixPath(name).parts
+    return file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".") and "__MACOSX" not in folders
 
 
 def _folder_members(source: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(source.rglob("*")):
-        if path.is_file() and _is_image(path.name):
-            yield path.relative_to(source).as_posix(), path.read_bytes()
+        name = path.relative_to(source).as_posix()
+        if path.is_file() and _is_image(name):
+            yield name, path.read_bytes()
 
 
 def _zip_members(source: Path) -> Iterator[tuple[str, bytes]]:

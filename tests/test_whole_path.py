@@ -104,7 +104,7 @@ def test_a_model_is_published_with_its_parity(client: Client, model_id: str) -> 
     model = client.get(f"/v1/models/{model_id}")
     assert model["parity_cosine"] > 0.9999
     assert model["layers"] == {"h": 128, "z": 128}
-    assert model["recipe"]["loss"]["temperature"] == 0.5
+    assert model["recipe"]["loss"]["temperature"] == 0.1
     assert set(model["files"]) == {"model.onnx", "encoder.pt", "model.json"}
 
 

@@ -3,12 +3,12 @@
 import io
 import tarfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import zstandard
 
-from service.local_files import pack_folder, read_images
+from service.local_files import LocalImage, batches, pack_folder, read_images
 
 FILES = {
     "train/cat/1.jpg": b"one",
@@ -16,6 +16,8 @@ FILES = {
     "test/cat/3.webp": b"three",
     "notes.txt": b"no image",
     "train/cat/.DS_Store": b"junk",
+    "train/cat/._1.jpg": b"what macOS keeps beside a file",
+    "__MACOSX/train/cat/1.jpg": b"the same in its archives",
 }
 EXPECTED = {("cat", False, b"one"), ("dog", False, b"two"), ("cat", True, b"three")}
 
@@ -86,3 +88,11 @@ def test_a_folder_without_images_is_not_packed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no image with a name ending in \.jpg"):
         pack_folder(tmp_path / "empty", tmp_path / "packed.tar")
+
+
+def test_batches_are_bounded_by_number_and_by_size() -> None:
+    """No batch is over either bound, but an image that is larger alone; all images come, in order."""
+    images = [LocalImage(PurePosixPath(f"{i}.jpg"), bytes(size)) for i, size in enumerate([1, 1, 1, 9, 1, 5, 5, 1])]
+    cut = list(batches(images, num_images=2, num_bytes=8))
+    assert [[len(image.content) for image in batch] for batch in cut] == [[1, 1], [1], [9], [1, 5], [5, 1]]
+    assert [image for batch in cut for image in batch] == images
