@@ -243,7 +243,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_preset(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a pretraining recipe over those of the preset that they name. Raises ValueError if it is unknown."""
+    """The fields of a pretraining recipe over those of its preset. Raises ValueError if there is no such preset."""
     name = fields.get("preset")
     if name is None:
         return fields

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from service import openapi, problems
 from service.core.db import Database
 from service.core.settings import Settings, get_settings
-from service.core.storage import open_storage
+from service.core.storage import LocalStorage, open_storage
 from service.deps import Services
 from service.embedding import Embedding
 from service.headers import SecurityHeaders
@@ -64,6 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         storage = open_storage(settings)
+        if isinstance(storage, LocalStorage):
+            storage.sweep()
         with closing(Database(settings.database_url)) as database:
             async with Embedding(settings, database, storage) as embedding:
                 app.state.services = Services(settings, database, storage, embedding)

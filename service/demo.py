@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from models.probing import probe_obstacle
 from service.client import JSON, ApiError, Client, JobFailed
 from service.core.child import child_command
 from service.demo_stages import ENCODERS, Demo, DemoFailed, K, Stages
@@ -89,10 +90,6 @@ def running_service(data_dir: Path, port: int) -> Iterator[str]:
         process.wait()
 
 
-def _has_classes(dataset: JSON) -> bool:
-    return len(dataset["classes"]) >= 2 and min(dataset["splits"]["train"]["per_class"]) >= 2
-
-
 def _table(demo: Demo, dataset: JSON, job: JSON, summary: JSON) -> Table:
     table = Table(title=f"{dataset['num_images']:,} images, {len(dataset['classes'])} classes")
     table.add_column("")
@@ -116,20 +113,21 @@ def _table(demo: Demo, dataset: JSON, job: JSON, summary: JSON) -> Table:
 
 def _run(client: Client, archive: Path) -> JSON:
     columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[detail]}"), console=console) as progress:
+    detail = TextColumn("{task.fields[detail]}")
+    with Progress(*columns, detail, console=console, disable=not console.is_terminal) as progress:
         demo = Demo(client, Stages(progress))
         dataset = demo.upload_dataset(archive)
         job = demo.pretrain(dataset)
-        has_classes = _has_classes(dataset)
-        if has_classes:
+        obstacle = probe_obstacle(dataset["classes"], dataset["splits"])
+        if not obstacle:
             demo.probe(dataset)
         paths = _gallery(archive)
         demo.fill_collection(_read(archive, paths), len(paths))
-        precision = demo.precision_at_k() if has_classes else {}
+        precision = {} if obstacle else demo.precision_at_k()
     for item in demo.refused:
         console.print(f"Not stored: {item['filename']}: {item['error']['detail']}", markup=False)
-    if not has_classes:
-        console.print("Probes and precision need two folders (classes) with three images each: left out.")
+    if obstacle:
+        console.print(f"No probes and no precision: {obstacle}. Folders are classes.", markup=False)
     summary = {
         "linear_top1": demo.probes["linear"],
         "knn_top1": demo.probes["knn"],

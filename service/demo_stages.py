@@ -28,7 +28,7 @@ class DemoFailed(Exception):
 
 @dataclass
 class Stages:
-    """Shows a progress bar a stage and notes how long each took."""
+    """Shows a progress bar a stage, or a line at its end where there is no terminal, and notes how long each took."""
 
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
@@ -45,9 +45,9 @@ class Stages:
         yield update
         elapsed = time.monotonic() - started
         self.seconds[name] = round(self.seconds.get(name, 0) + elapsed, 1)
-        task = self.progress.tasks[self.progress.task_ids.index(bar)]
-        total = task.total or 1
-        self.progress.update(bar, completed=total, total=total)
+        self.progress.update(bar, completed=1, total=1)
+        if self.progress.disable:
+            self.progress.console.print(f"{text}: {elapsed:.1f} s")
 
 
 def _job_progress(update: Update) -> Callable[[JSON], None]:

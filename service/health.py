@@ -1,19 +1,22 @@
 """Whether the parts that the API depends on work: each is asked, with a short patience."""
 
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from obstore.exceptions import BaseError
 from sqlalchemy import text
+from sqlalchemy.exc import NoResultFound, ProgrammingError
 
 from service.core.db import AWAY, Database
 from service.core.errors import ServiceError
 from service.core.storage import Storage
 from service.core.tables import Alias
-from service.model_cache import PRODUCTION
+from service.production import PRODUCTION
 
 REDIS_TIMEOUT_SECONDS = 1
+STORAGE_TIMEOUT_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ def database_part(database: Database) -> Part:
             alias = session.get(Alias, PRODUCTION)
     except AWAY as error:
         return Part(is_usable=False, about={"error": _first_line(error)})
+    except (ProgrammingError, NoResultFound):  # a table or pgvector itself is missing
+        message = "the database lacks pgvector or this release's tables; run `simclr migrate`"
+        return Part(is_usable=False, about={"error": message})
     return Part(
         is_usable=True,
         about={"postgresql": postgresql, "pgvector": pgvector, "production_model": alias and alias.model_id},
@@ -41,10 +47,22 @@ def database_part(database: Database) -> Part:
 
 def storage_part(storage: Storage) -> Part:
     """Whether a blob can be written."""
+    written: Future[None] = Future()
+
+    def write() -> None:
+        try:
+            storage.put("health", b"")
+            written.set_result(None)
+        except (ServiceError, OSError) as error:
+            written.set_exception(error)
+
+    threading.Thread(target=write, daemon=True).start()  # a network drive may hang for ever
     try:
-        storage.put("health", b"")
-    except (ServiceError, OSError, BaseError) as error:
-        return Part(is_usable=False, about={"error": _first_line(error)})
+        written.result(STORAGE_TIMEOUT_SECONDS)
+    except TimeoutError:
+        return Part(is_usable=False, about={"error": f"no answer within {STORAGE_TIMEOUT_SECONDS} s"})
+    except (ServiceError, OSError) as error:
+        return Part(is_usable=False, about={"error": _first_line(error.__cause__ or error)})
     return Part(is_usable=True)
 
 
@@ -62,5 +80,5 @@ def redis_part(redis_url: str) -> Part:
     return Part(is_usable=True, about={"redis": version})
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]

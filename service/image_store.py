@@ -25,6 +25,7 @@ from service.core.db import Database
 from service.core.errors import NotFound
 from service.core.storage import Storage
 from service.core.tables import CollectionImage, EmbeddingTable, Image, Model
+from service.production import queue_index, settled_model_id
 
 LAYER = "h"  # the layer that is stored and searched
 WRITERS = 8  # blobs written at once: most of the time goes into waiting for the disk
@@ -67,7 +68,8 @@ def store_images(
 ) -> dict[str, Kept]:
     """Store images with distinct ids, all or none; what the collection has of each afterwards.
 
-    Labels and metadata that are given take the place of earlier ones.
+    Labels and metadata that are given take the place of earlier ones. Where another model than `model`, which made the
+    vectors, is in production by now, a job is queued that adds its own.
     """
     images = sorted(images, key=lambda image: image.id)  # one order of locks in all uploads: no deadlock
     if model is not None:
@@ -79,6 +81,9 @@ def store_images(
         kept = _insert_members(session, images, collection_id, metadata)
         if model is not None and (table := vectors.find_table(session, model.id, LAYER)):
             _insert_vectors(session, images, table)
+        serving_id = settled_model_id(session) if images else None
+        if serving_id is not None and (model is None or serving_id != model.id):
+            queue_index(session, serving_id)
         blobs.settle()
     return kept
 

@@ -9,8 +9,9 @@ from service.core.errors import Invalid, ServiceError, TooLarge
 from service.deps import Services
 from service.embedding import Timings
 from service.image_store import LAYER, Kept, NewImage, image_id_of, store_images
-from service.model_cache import PRODUCTION, ServedModel
+from service.model_cache import ServedModel
 from service.problems import describe
+from service.production import PRODUCTION
 from service.schemas.images import ImagesForm, UploadedImage, UploadResult
 
 MAX_FILENAME = 200

@@ -17,8 +17,8 @@ from service.core.model_files import fetch_onnx
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
+from service.production import PRODUCTION
 
-PRODUCTION = "production"
 MAX_LOADED = 3
 
 log = structlog.get_logger(__name__)

@@ -8,12 +8,12 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models.config import IndexRecipe
-from service.core import jobs, vectors
+from service.core import vectors
+from service.core.db import Database
 from service.core.errors import Conflict, Invalid, NotFound
 from service.core.storage import Storage, sha256_of
 from service.core.tables import Alias, AliasChange, Image, Model
-from service.model_cache import PRODUCTION
+from service.production import PRODUCTION, lock_switches, queue_index
 
 LAYER = "h"
 
@@ -27,20 +27,23 @@ class Promotion:
     index_job_id: str | None
 
 
-def promote(session: Session, storage: Storage, name: str, model_id: str) -> Promotion:
+def promote(database: Database, storage: Storage, name: str, model_id: str) -> Promotion:
     """Have the alias `name` serve a model whose files are whole; a new production model gets its missing vectors.
 
     Raises Invalid if there is no such model, Conflict (`corrupt_model`) if a file is not as it was published.
     """
-    # The row is locked against deletion until the alias refers to it.
-    model = session.get(Model, model_id, with_for_update={"read": True, "key_share": True})
-    if model is None:
-        errors = [{"field": "model_id", "message": f"there is no model {model_id}"}]
-        raise Invalid("a field is not valid", errors=errors)
-    _check_files(storage, model)
-    previous_model_id = _switch(session, name, model_id)
-    index_job_id = _index(session, model) if name == PRODUCTION else None
-    return Promotion(session.get_one(Alias, name), previous_model_id, index_job_id)
+    with database.transaction() as session:
+        model = _existing(session.get(Model, model_id), model_id)
+    _check_files(storage, model)  # takes seconds for a large model, so no transaction is open meanwhile
+    with database.transaction() as session:
+        # The row is locked against deletion until the alias refers to it.
+        _existing(session.get(Model, model_id, with_for_update={"read": True, "key_share": True}), model_id)
+        if name == PRODUCTION:
+            lock_switches(session)
+        previous_model_id = _switch(session, name, model_id)
+        index_job_id = _index(session, model_id) if name == PRODUCTION else None
+        alias = session.get_one(Alias, name, populate_existing=True)
+    return Promotion(alias, previous_model_id, index_job_id)
 
 
 def previous_model_id(session: Session, name: str) -> str:
@@ -52,6 +55,13 @@ def previous_model_id(session: Session, name: str) -> str:
     if change.previous_model_id is None or session.get(Model, change.previous_model_id) is None:
         raise Conflict(f"{name} served no model before, or that one was deleted", code="no_previous_model")
     return change.previous_model_id
+
+
+def _existing(model: Model | None, model_id: str) -> Model:
+    if model is None:
+        errors = [{"field": "model_id", "message": f"there is no model {model_id}"}]
+        raise Invalid("a field is not valid", errors=errors)
+    return model
 
 
 def _check_files(storage: Storage, model: Model) -> None:
@@ -78,13 +88,11 @@ def _switch(session: Session, name: str, model_id: str) -> str | None:
     return previous
 
 
-def _index(session: Session, model: Model) -> str | None:
+def _index(session: Session, model_id: str) -> str | None:
     """Queue a job for the stored images that have no vector of this model; its id, or None if all have one."""
-    table = vectors.find_table(session, model.id, LAYER)
+    table = vectors.find_table(session, model_id, LAYER)
     if table is None:
         is_missing = session.scalar(select(Image.id).limit(1)) is not None
     else:
         is_missing = bool(vectors.missing_images(session, table, after="", limit=1))
-    if not is_missing:
-        return None
-    return jobs.submit(session, kind="index", recipe=IndexRecipe().model_dump(), model_id=model.id).id
+    return queue_index(session, model_id) if is_missing else None

@@ -23,6 +23,8 @@ from service.image_store import LAYER
 from service.model_cache import ServedModel
 from service.schemas.search import Neighbor, Neighbors, Query, SearchOptions, SearchRequest
 
+CHUNK_IMAGES = 32  # files read before they are embedded: a batch may ask by a thousand images
+
 
 @dataclass(frozen=True)
 class Question:
@@ -84,10 +86,12 @@ class Searcher:
     async def vectors_of(self, image_ids: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """The vectors (D,) of stored images, computed for those that have none of this model. Raises NotFound."""
         found, keys = await run_in_threadpool(self._stored, image_ids)
-        if keys:
-            contents = [await run_in_threadpool(self._services.storage.get, key) for key in keys.values()]
+        missing = list(keys)
+        for start in range(0, len(missing), CHUNK_IMAGES):
+            chunk = missing[start : start + CHUNK_IMAGES]
+            contents = [await run_in_threadpool(self._services.storage.get, keys[image_id]) for image_id in chunk]
             computed = await self._services.embedding.embed(contents, self._model, LAYER, self._timings)
-            found.update(zip(keys, computed, strict=True))
+            found.update(zip(chunk, computed, strict=True))
         return found
 
     def _stored(self, image_ids: Collection[str]) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:

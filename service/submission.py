@@ -5,12 +5,10 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from models.config import PretrainRecipe
+from models.probing import probe_obstacle
 from service.core.errors import Conflict, Invalid
 from service.core.tables import Dataset, Model
 from service.schemas.job_requests import AnyJobRequest, PretrainRequest
-
-MIN_PER_CLASS = 2
-MAX_NAMED = 10
 
 Row = TypeVar("Row", Dataset, Model)
 
@@ -28,11 +26,11 @@ def check_request(session: Session, request: AnyJobRequest) -> None:
     if dataset.status != "ready":
         reason = f" ({dataset.error['message']})" if dataset.error else ""
         raise Conflict(f"the data set {dataset.id} is {dataset.status}, not ready{reason}", code="dataset_not_ready")
-    train = (dataset.splits or {}).get("train", {"num_images": 0, "per_class": []})
+    splits = dataset.splits or {}
     if isinstance(request, PretrainRequest):
-        _check_pretraining(request.recipe, train["num_images"])
-    else:
-        _check_classes(dataset.classes or [], train["per_class"])
+        _check_pretraining(request.recipe, splits.get("train", {"num_images": 0})["num_images"])
+    elif obstacle := probe_obstacle(dataset.classes or [], splits):
+        raise _invalid("dataset_id", obstacle)
 
 
 def _row(session: Session, table: type[Row], field: str, id_: str) -> Row:
@@ -50,15 +48,6 @@ def _check_pretraining(recipe: PretrainRecipe, num_images: int) -> None:
             "recipe.batch_size",
             f"at most {num_images}, the number of training images, not {recipe.batch_size}",
         )
-
-
-def _check_classes(classes: list[str], per_class: list[int]) -> None:
-    if len(classes) < 2:
-        raise _invalid("dataset_id", f"a probe needs at least 2 classes; this data set has {len(classes)}")
-    few = [name for name, number in zip(classes, per_class, strict=True) if number < MIN_PER_CLASS]
-    if few:
-        named = ", ".join(map(repr, few[:MAX_NAMED])) + (", ..." if len(few) > MAX_NAMED else "")
-        raise _invalid("dataset_id", f"a probe needs {MIN_PER_CLASS} training images of each class; too few of {named}")
 
 
 def _invalid(field: str, message: str) -> Invalid:

@@ -246,6 +246,13 @@ def test_what_is_wrong_is_named(client: Client, dataset: JSON) -> None:
     assert (failure.value.status, failure.value.code) == (422, "invalid")
 
 
+def test_a_proxy_is_not_asked_for_this_machine(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a company's proxy the client still reaches a service on the same machine."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with Client(stack.base_url) as client:
+        assert client.get("/healthz") == {"status": "ok"}
+
+
 def test_the_command_line_finds_the_same(
     stack: Stack, stored: list[JSON], gallery: list[LocalImage], tmp_path: Path
 ) -> None:

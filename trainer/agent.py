@@ -23,7 +23,7 @@ from trainer.background import in_background
 from trainer.devices import visible_devices
 from trainer.host import Host
 from trainer.lease import TICK_SECONDS, CancelRequested, Lease, LeaseLost
-from trainer.outcome import Cancelled, Failed, Interrupted, Lost, Outcome, Succeeded, outcome_of
+from trainer.outcome import Cancelled, Failed, Interrupted, Lost, Outcome, Succeeded, outcome_of, outcome_of_error
 from trainer.prepare import prepare_run
 from trainer.process import JobProcess, command_line, environment
 from trainer.relay import EventTail
@@ -65,6 +65,8 @@ class Agent:
             self.lease.relay_rest()
             job = self.lease.persist(ending)
             log.info("attempt over", status=job.status)
+            if job.status == "succeeded":
+                self._delete_old_checkpoints()
         except (jobs.Fenced, LeaseLost) as reason:
             log.warning("attempt dropped", reason=str(reason))
         finally:
@@ -83,7 +85,7 @@ class Agent:
         except RunError as error:
             outcome = Failed(error.code, error.message)
         except ServiceError as error:
-            outcome = Failed(error.code, error.detail)
+            outcome = outcome_of_error(error)
         except Exception as error:  # the process boundary
             logger.exception("attempt broke", job_id=self.job_id, attempt=self.attempt)
             outcome = Lost("internal", f"{type(error).__name__}: {error}")
@@ -146,6 +148,12 @@ class Agent:
         if log.exists():
             storing = in_background(lambda: storage.put_file(f"jobs/{self.job_id}/log-{self.attempt}.txt", log))
             wait([storing], timeout=self.host.settings.lease_seconds / 4)
+
+    def _delete_old_checkpoints(self) -> None:
+        """What is left of them when this fails takes space, nothing more."""
+        database, storage = self.host.database, self.host.storage
+        deleting = in_background(lambda: publish.delete_old_checkpoints(database, storage, self.job_id))
+        wait([deleting], timeout=self.host.settings.lease_seconds / 4)
 
     def _end(self, session: Session, outcome: Outcome) -> Job:
         if isinstance(outcome, Failed):

@@ -1,6 +1,7 @@
 """Batches of a packed data set's images, gathered on the device that trains.
 
-Legend: N images a batch, H x W the largest height and width among them; P bytes in the pack.
+Legend: N images a batch, G of them of similar shape, H x W the largest height and width among these; P bytes in the
+pack, M images in the store.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,18 @@ ORDER_STREAM = 0  # sets these random numbers apart from others drawn with the r
 
 
 @dataclass(frozen=True)
-class ImageBatch:
-    """N images, padded to a common size."""
+class ImageGroup:
+    """G images of a batch, padded to a common size."""
 
-    pixels: Tensor  # (N, 3, H, W) uint8, images at the top left, 0 beyond them; on the training device
+    rows: Tensor  # (G,) int64, ascending: which of the batch's images; on the CPU
+    pixels: Tensor  # (G, 3, H, W) uint8, images at the top left, 0 beyond them; on the training device
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """N images in groups of similar shape, so that a long one doesn't pad all others to its length."""
+
+    groups: list[ImageGroup]  # each of the N rows is in one of them
     heights: Tensor  # (N,) int64, on the CPU, where views are drawn
     widths: Tensor  # the same
 
@@ -32,15 +41,17 @@ class ImageStore:
 
     Args:
         pack: The data set.
-        positions: (len,) int64, the images of the pack that the store holds.
+        positions: (M,) int64, the images of the pack that the store holds.
         device: Where batches go.
     """
 
     def __init__(self, pack: Pack, positions: NDArray[np.int64], device: torch.device) -> None:
         self.device = device
-        self.offsets = torch.from_numpy(pack.offsets[positions])  # (len,)
+        self.offsets = torch.from_numpy(pack.offsets[positions])  # (M,)
         self.heights = torch.from_numpy(pack.heights[positions].astype(np.int64))
         self.widths = torch.from_numpy(pack.widths[positions].astype(np.int64))
+        self._shapes = shape_classes(self.heights, self.widths)  # (M,)
+        self._is_mixed = len(np.unique(self._shapes)) > 1
         pixels = from_dlpack(np.asarray(pack.pixels))  # (P,) uint8; from_numpy would warn that it is read-only
         self._pixels = pixels.to(device) if _fits(pixels, device) else pixels
 
@@ -49,15 +60,37 @@ class ImageStore:
 
     def batch(self, indices: Tensor) -> ImageBatch:
         """The images at `indices`, (N,) int64, counted within the store."""
+        if self._is_mixed:
+            groups = [ImageGroup(rows, self._padded(indices[rows])) for rows in rows_by_value(self._shapes[indices])]
+        else:
+            groups = [ImageGroup(torch.arange(len(indices)), self._padded(indices))]
+        return ImageBatch(groups, self.heights[indices], self.widths[indices])
+
+    def _padded(self, indices: Tensor) -> Tensor:
+        """The images at `indices`, (G,), as (G, 3, H, W)."""
         heights, widths = self.heights[indices], self.widths[indices]
         H, W = int(heights.max()), int(widths.max())
-        y = torch.arange(H).minimum(heights[:, None] - 1)  # (N, H); beyond the image its last line again
+        y = torch.arange(H).minimum(heights[:, None] - 1)  # (G, H); beyond the image its last line again
         line_starts = self.offsets[indices, None] + 3 * y * widths[:, None]
         lines = self._pixels.unfold(0, 3 * W, 1)  # (P - 3 W + 1, 3 W), a view: the bytes from any start
         pixels = lines.index_select(0, send(line_starts.flatten(), lines.device)).view(-1, H, W, 3)
         if heights.min() < H or widths.min() < W:
             pixels *= send(_inside(heights, widths, H, W), lines.device)
-        return ImageBatch(send(pixels, self.device).permute(0, 3, 1, 2), heights, widths)
+        return send(pixels, self.device).permute(0, 3, 1, 2)
+
+
+def shape_classes(heights: Tensor, widths: Tensor) -> Tensor:
+    """Integers (M,), equal where both heights (M,) and widths have the same power of two as their floor.
+
+    Padded to the largest of its class, an image grows less than twofold in each direction.
+    """
+    (_, h), (_, w) = torch.frexp(heights.double()), torch.frexp(widths.double())
+    return 64 * h + w
+
+
+def rows_by_value(values: Tensor) -> list[Tensor]:
+    """Where each value that occurs in `values`, (N,), does: ascending int64 rows, together 0..N-1."""
+    return [(values == value).nonzero().squeeze(1) for value in np.unique(values).tolist()]
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
@@ -73,9 +106,9 @@ def _fits(pixels: Tensor, device: torch.device) -> bool:
 
 
 def _inside(heights: Tensor, widths: Tensor, H: int, W: int) -> Tensor:
-    """Where the padded images have pixels: (N, H, W, 1) bool."""
-    rows = torch.arange(H) < heights[:, None]  # (N, H)
-    columns = torch.arange(W) < widths[:, None]  # (N, W)
+    """Where the padded images have pixels: (G, H, W, 1) bool."""
+    rows = torch.arange(H) < heights[:, None]  # (G, H)
+    columns = torch.arange(W) < widths[:, None]  # (G, W)
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 

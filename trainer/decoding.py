@@ -23,7 +23,6 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from models.preprocess import ImageLimits, UndecodableImage, decode, to_storage
 from service.core.child import die_with_parent
 
-TIMEOUT_SECONDS = 5.0  # of a batch, and of an image alone
 MAX_PROCESSES = 8
 MEMORY_BYTES = 2**30  # of a process, above what it has at its start
 BATCH_IMAGES, BATCH_BYTES = 64, 512 * 1024
@@ -52,9 +51,15 @@ Member = tuple[str, bytes]  # name and content
 
 
 class DecodingPool:
-    """Processes that decode and reduce images; they die with this process. A context manager."""
+    """Processes that decode and reduce images; they die with this process. A context manager.
 
-    def __init__(self, limits: ImageLimits, storage_side: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    Args:
+        limits: Of an image.
+        storage_side: Pixels to which a longer shorter side is reduced.
+        timeout_seconds: Of a batch, and of an image alone.
+    """
+
+    def __init__(self, limits: ImageLimits, storage_side: int, *, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
         self._num_processes = min(MAX_PROCESSES, os.cpu_count() or 1)
         self._pool = ProcessPool(

@@ -4,6 +4,7 @@ Legend: M images of a batch, S side of the encoder's input, D size of the layer.
 
 Unlike the other job processes it works on the database and the storage themselves. What it wrote stays when it is
 killed, and the next attempt goes on with what is missing; each write is made only while the attempt is the job's own.
+It passes over the images until it finds none without a vector: those that were uploaded meanwhile may lie behind it.
 """
 
 import argparse
@@ -17,19 +18,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import func, select, text
 
 from models.config import IndexRecipe
 from models.embedder import Embedder
 from models.preprocess import ImageLimits, to_input
 from service.core import jobs, vectors
-from service.core.db import Database
+from service.core.db import AWAY, Database
 from service.core.errors import NotFound, Unavailable
 from service.core.model_files import fetch_onnx
 from service.core.settings import Settings, get_settings
 from service.core.storage import Storage, open_storage
 from service.core.tables import EmbeddingTable, Image, Model
 from trainer.decoding import DecodingPool, Member, Stored
+from trainer.run import AWAY as EXIT_AWAY
 from trainer.run import INTERRUPTED, RunError, RunFolder
 
 PAGE_IMAGES = 1024  # asked of the database at once
@@ -81,9 +84,10 @@ class Indexer:
         self._storage = storage
         self._run = run
         self._recipe = IndexRecipe.model_validate(run.spec().recipe)
+        self._undecodable: set[str] = set()
 
     def index(self, model_id: str, attempt: Attempt) -> dict[str, float]:
-        """Write the missing vectors; the content of result.json. Raises Fenced, NotFound or Unavailable."""
+        """Write the missing vectors; the content of result.json. Raises Fenced, NotFound, Unavailable, AWAY."""
         with self._database.transaction() as session:
             model = session.get(Model, model_id)
             if model is None:
@@ -94,13 +98,12 @@ class Indexer:
             progress = Progress(self._run, vectors.count_missing(session, table))
         self._run.emit("stage", stage="embed", step=0, steps=max(1, progress.num_missing))
         embedder = self._open(model)
-        for image_ids, inputs in self._batches(embedder, table):
-            embedded = embedder.embed(inputs, self._recipe.layer)
-            with self._database.transaction() as session:
-                if jobs.current_status(session, attempt.job_id, attempt.number) != "running":
-                    raise jobs.Fenced(f"{attempt.job_id} is to be cancelled")
-                vectors.insert_vectors(session, table, image_ids, embedded)
-            progress.add(len(image_ids))
+        num_before = -1
+        while progress.num_indexed > num_before:
+            num_before = progress.num_indexed
+            for image_ids, inputs in self._batches(embedder, table):
+                self._write(table, image_ids, embedder.embed(inputs, self._recipe.layer), attempt)
+                progress.add(len(image_ids))
         progress.report()
         self._build_index(table)
         return {
@@ -109,22 +112,30 @@ class Indexer:
             "images_per_second": progress.images_per_second(),
         }
 
+    def _write(
+        self, table: EmbeddingTable, image_ids: list[str], embedded: NDArray[np.float32], attempt: Attempt
+    ) -> None:
+        with self._database.transaction() as session:
+            if jobs.current_status(session, attempt.job_id, attempt.number) != "running":
+                raise jobs.Fenced(f"{attempt.job_id} is to be cancelled")
+            vectors.insert_vectors(session, table, image_ids, embedded)
+
     def _open(self, model: Model) -> Embedder:
         with TemporaryDirectory() as folder:
             path = fetch_onnx(self._storage, model, Path(folder))
             return Embedder(path, num_threads=self._settings.num_ort_threads)
 
-    def _batches(
-        self, embedder: Embedder, table: EmbeddingTable
-    ) -> Iterator[tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]]:
+    def _batches(self, embedder: Embedder, table: EmbeddingTable) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
         """Ids and encoder inputs (M, S, S, 3) of the images without a vector; decoding runs ahead of the encoder."""
         limits = ImageLimits(
             self._settings.max_image_bytes, self._settings.max_image_pixels, self._settings.max_image_side
         )
         image_ids, inputs = [], []
-        with DecodingPool(limits, embedder.preprocessing.storage_side) as pool:
+        timeout_seconds = self._settings.decode_timeout_seconds
+        with DecodingPool(limits, embedder.preprocessing.storage_side, timeout_seconds=timeout_seconds) as pool:
             for image_id, outcome in pool.decode(self._members(table)):
                 if not isinstance(outcome, Stored):
+                    self._undecodable.add(image_id)
                     self._run.emit("warning", message=f"the image {image_id} is left out: {outcome.detail}")
                     continue
                 image_ids.append(image_id)
@@ -140,8 +151,9 @@ class Indexer:
         after = ""
         with ThreadPoolExecutor(READERS) as readers:
             while page := self._page(table, after):
-                for start in range(0, len(page), READERS):
-                    yield from filter(None, readers.map(self._read, page[start : start + READERS]))
+                images = [image for image in page if image.id not in self._undecodable]
+                for start in range(0, len(images), READERS):
+                    yield from filter(None, readers.map(self._read, images[start : start + READERS]))
                 after = page[-1].id
 
     def _page(self, table: EmbeddingTable, after: str) -> list[Image]:
@@ -180,7 +192,13 @@ def main(arguments: list[str]) -> int:
         except jobs.Fenced as error:
             sys.stderr.write(f"{error}\n")
             return INTERRUPTED
+        except AWAY as error:
+            sys.stderr.write(f"{error}\n")
+            return EXIT_AWAY
         except (NotFound, Unavailable) as error:
+            if error.retry_after_seconds is not None:
+                sys.stderr.write(f"{error}\n")
+                return EXIT_AWAY
             run.fail(RunError(error.code, error.detail))
             return 1
     run.succeed(result)

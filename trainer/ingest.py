@@ -27,7 +27,7 @@ from trainer.contents import Contents, Original, Rejection, survey
 from trainer.decoding import DecodingPool, Outcome, Stored
 from trainer.layout import Place
 from trainer.pack import FILES, NO_LABEL, SPLITS, PackWriter
-from trainer.run import INTERRUPTED, RunError, RunFolder, RunSpec
+from trainer.run import INTERRUPTED, IngestLimits, RunError, RunFolder
 
 PROGRESS_SECONDS = 0.2
 SPLIT_OVERLAP = "images that lie in several splits are kept once, in train before test before val"
@@ -47,7 +47,8 @@ def ingest(run: RunFolder) -> dict[str, Any]:
     """Write the pack into output/ and return what result.json says. Raises RunError, ArchiveError, OSError."""
     spec = run.spec()
     recipe = IngestRecipe.model_validate(spec.recipe)
-    archive_limits, image_limits = _limits(spec)
+    assert spec.limits is not None
+    archive_limits, image_limits = _limits(spec.limits)
     run.emit("stage", stage="checking", step=0, steps=1)
     contents = survey(read_members(run.archive, archive_limits))
     if contents.num_across_splits:
@@ -55,7 +56,7 @@ def ingest(run: RunFolder) -> dict[str, Any]:
     members = (member for member in read_members(run.archive, archive_limits) if member[0] in contents.originals)
     with (
         PackWriter(run.output, storage_side=recipe.storage_side, preprocessing_version=PREPROCESSING_VERSION) as writer,
-        DecodingPool(image_limits, recipe.storage_side) as pool,
+        DecodingPool(image_limits, recipe.storage_side, timeout_seconds=spec.limits.decode_timeout_seconds) as pool,
     ):
         outcomes = _with_progress(run, pool.decode(members), len(contents.originals))
         tally = _pack(contents, outcomes, writer)
@@ -64,17 +65,16 @@ def ingest(run: RunFolder) -> dict[str, Any]:
     return _result(tally)
 
 
-def _limits(spec: RunSpec) -> tuple[ArchiveLimits, ImageLimits]:
-    limits = spec.limits
+def _limits(limits: IngestLimits) -> tuple[ArchiveLimits, ImageLimits]:
     return ArchiveLimits(
-        max_bytes=limits["max_archive_bytes"],
-        max_member_bytes=limits["max_image_bytes"],
-        max_ratio=limits["max_archive_ratio"],
-        max_entries=limits["max_archive_entries"],
+        max_bytes=limits.max_archive_bytes,
+        max_member_bytes=limits.max_image_bytes,
+        max_ratio=limits.max_archive_ratio,
+        max_entries=limits.max_archive_entries,
     ), ImageLimits(
-        max_bytes=limits["max_image_bytes"],
-        max_pixels=limits["max_image_pixels"],
-        max_side=limits["max_image_side"],
+        max_bytes=limits.max_image_bytes,
+        max_pixels=limits.max_image_pixels,
+        max_side=limits.max_image_side,
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.config import PretrainRecipe, pretrain_recipe
-from models.export import export_model
+from models.export import ParityError, export_model
 from models.simclr import SimCLR
 from trainer.augment import sample_parameters, two_views
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
@@ -34,23 +34,18 @@ class Interrupted(Exception):
 def pretrain(run: RunFolder, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Train by the recipe in the run folder, from its newest checkpoint if it has one, and export the encoder.
 
-    Returns the result: steps, seconds, images a second, the last loss and the model's description.
-    Raises Interrupted when `should_stop()`, after a checkpoint; RunError when the loss is not finite.
+    Returns the result: steps, seconds of training over all attempts, images a second, the last loss and the model's
+    description. Raises Interrupted when `should_stop()`, after a checkpoint; RunError when the loss is not finite, or
+    the exported model isn't the trained one.
     """
     spec = run.spec()
     pack = Pack.open(run.dataset)
     recipe = _with_storage_side(pretrain_recipe(spec.recipe), pack.storage_side)
     torch.manual_seed(recipe.seed)
     model = _build(recipe).to(spec.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
-    started = time.monotonic()
-    summary = _train(model, recipe, pack, run, should_stop) if recipe.schedule.epochs else {"steps": 0}
-    seconds = time.monotonic() - started
-
+    summary = _train(model, recipe, pack, run, should_stop) if recipe.schedule.epochs else {"steps": 0, "seconds": 0.0}
     run.emit("stage", stage="export")
-    held_out = pack.split("test") if len(pack.split("test")) else pack.split("train")
-    images = model_inputs(pack, held_out[:NUM_PARITY_IMAGES], recipe.preprocessing)
-    description = export_model(model, recipe, images, run.output)
-    return {**summary, "seconds": seconds, "model": description}
+    return {**summary, "model": _export(model, recipe, pack, run)}
 
 
 def _build(recipe: PretrainRecipe) -> SimCLR:
@@ -58,6 +53,15 @@ def _build(recipe: PretrainRecipe) -> SimCLR:
         return SimCLR(recipe)
     except ValueError as error:
         raise RunError("invalid_recipe", str(error)) from error
+
+
+def _export(model: SimCLR, recipe: PretrainRecipe, pack: Pack, run: RunFolder) -> dict[str, Any]:
+    held_out = pack.split("test") if len(pack.split("test")) else pack.split("train")
+    images = model_inputs(pack, held_out[:NUM_PARITY_IMAGES], recipe.preprocessing)
+    try:
+        return export_model(model, recipe, images, run.output)
+    except ParityError as error:
+        raise RunError("parity", str(error)) from error
 
 
 def _with_storage_side(recipe: PretrainRecipe, storage_side: int) -> PretrainRecipe:
@@ -83,10 +87,13 @@ def _train(
         optimizer.load_state_dict(state["optimizer"])
     first = state["step"] if state else 0
     report = Report(run, recipe, first_step=first, steps=steps, steps_per_epoch=steps_per_epoch)
+    if state:
+        report.go_on_from(state["report"])
 
     def checkpoint(done: int) -> None:
         report.refuse_non_finite()
-        save_checkpoint(run.checkpoints, done, {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "report": report.state()}
+        save_checkpoint(run.checkpoints, done, states)
 
     model.train()
     saved_at = time.monotonic()
@@ -105,11 +112,10 @@ def _train(
         if should_stop() and step + 1 < steps:
             checkpoint(step + 1)
             raise Interrupted
-        if time.monotonic() - saved_at >= recipe.checkpoint_every_seconds:
+        if step + 1 == steps or time.monotonic() - saved_at >= recipe.checkpoint_every_seconds:
             checkpoint(step + 1)
             saved_at = time.monotonic()
-    checkpoint(steps)
-    return {"steps": steps, "loss": report.last_loss, "images_per_second": report.mean_images_per_second()}
+    return {"steps": steps, **report.state(), "images_per_second": report.mean_images_per_second()}
 
 
 def train_step(
@@ -156,6 +162,15 @@ class Report:
         self.window_step = self.done = self.first_step
         self.loss: Tensor | None = None
         self.last_loss = math.nan
+        self.seconds_before = 0.0
+
+    def state(self) -> dict[str, float]:
+        """What a run that goes on from here, or has ended, knows: the last loss and the seconds of training."""
+        return {"loss": self.last_loss, "seconds": self.seconds_before + time.monotonic() - self.started}
+
+    def go_on_from(self, state: dict[str, float]) -> None:
+        """Take up the `state` of the process that trained before; there may be no step left."""
+        self.last_loss, self.seconds_before = state["loss"], state["seconds"]
 
     def step(self, step: int, loss: Tensor, rate: float) -> None:
         """Note the loss of a step, and report if a second has passed or it was the last."""
@@ -191,5 +206,5 @@ class Report:
             )
 
     def mean_images_per_second(self) -> float:
-        """Since this process began to train."""
-        return (self.done - self.first_step) * self.recipe.batch_size / (time.monotonic() - self.started)
+        """Over all processes that trained."""
+        return self.done * self.recipe.batch_size / self.state()["seconds"]

@@ -5,7 +5,8 @@ import signal
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.run import INTERRUPTED, RunFolder
+from service.core.errors import ServiceError
+from trainer.run import AWAY, INTERRUPTED, RunFolder
 
 NUM_LOG_LINES = 20
 NUM_LOG_BYTES = 8_192
@@ -57,11 +58,25 @@ def outcome_of(run: RunFolder, returncode: int, *, interrupted: bool, out_of_mem
         return Failed(**json.loads(run.error.read_bytes()))
     if interrupted or returncode == INTERRUPTED:
         return Interrupted()
+    return _loss(returncode, out_of_memory=out_of_memory) or Failed(
+        "crashed", f"the process ended with exit code {returncode}:\n{_log_end(run)}"
+    )
+
+
+def _loss(returncode: int, *, out_of_memory: bool) -> Lost | None:
+    if returncode == AWAY:
+        return Lost("dependency_away", "the database or the storage did not answer")
     if returncode == SHELL_SIGKILL or (returncode == -signal.SIGKILL and out_of_memory):
         return Lost("rank_oom", "the process was killed for want of memory")
     if returncode < 0:
         return Lost("rank_killed", f"the process was killed by {signal.Signals(-returncode).name}")
-    return Failed("crashed", f"the process ended with exit code {returncode}:\n{_log_end(run)}")
+    return None
+
+
+def outcome_of_error(error: ServiceError) -> Lost | Failed:
+    """What an error outside the process makes of the attempt: one that says when to try again may pass."""
+    kind = Failed if error.retry_after_seconds is None else Lost
+    return kind(error.code, error.detail)
 
 
 def _log_end(run: RunFolder) -> str:

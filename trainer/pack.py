@@ -17,6 +17,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.preprocess import PREPROCESSING_VERSION
+
 PACK_VERSION = 1
 SPLITS = ("train", "test", "val")
 NO_LABEL = -1
@@ -39,10 +41,15 @@ class Pack:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Map the pack in `folder`. Raises ValueError if it was written by another version."""
+        """Map the pack in `folder`. Raises ValueError if it was written, or its images reduced, by another version."""
         manifest = json.loads((folder / "manifest.json").read_text())
         if manifest["version"] != PACK_VERSION:
             raise ValueError(f"{folder}: pack version {manifest['version']}, this release reads {PACK_VERSION}")
+        if manifest["preprocessing_version"] != PREPROCESSING_VERSION:
+            raise ValueError(
+                f"{folder}: preprocessing version {manifest['preprocessing_version']}, this release has"
+                f" {PREPROCESSING_VERSION}; upload the data set again"
+            )
         with np.load(folder / "index.npz") as index:
             columns = {name: index[name] for name in index.files}
         pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")

@@ -12,16 +12,7 @@ from service.core.settings import Settings
 from service.core.storage import sha256_of
 from service.core.tables import Checkpoint, Dataset, Job, Model
 from trainer.host import Host
-from trainer.run import RunError, RunFolder, RunSpec, write_atomically
-
-LIMITS = (
-    "max_archive_bytes",
-    "max_archive_entries",
-    "max_archive_ratio",
-    "max_image_bytes",
-    "max_image_pixels",
-    "max_image_side",
-)
+from trainer.run import IngestLimits, RunError, RunFolder, RunSpec, write_atomically
 
 
 def prepare_run(host: Host, job: Job, run: RunFolder, *, slot: str) -> None:
@@ -35,7 +26,7 @@ def prepare_run(host: Host, job: Job, run: RunFolder, *, slot: str) -> None:
         checkpoints = list(
             session.scalars(select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc()))
         )
-    run.create(_spec(host.settings, job, dataset, slot))
+    run.create(_spec(host.settings, job, slot))
     if job.kind == "ingest":
         if dataset is None:
             raise RunError("dataset_deleted", "the data set was deleted")
@@ -53,11 +44,10 @@ def prepare_run(host: Host, job: Job, run: RunFolder, *, slot: str) -> None:
     _restore_checkpoint(host, job, run, checkpoints)
 
 
-def _spec(settings: Settings, job: Job, dataset: Dataset | None, slot: str) -> RunSpec:
+def _spec(settings: Settings, job: Job, slot: str) -> RunSpec:
     spec: dict[str, Any] = {"kind": job.kind, "recipe": job.recipe, "device": "cuda" if slot == "cuda" else "cpu"}
-    if job.kind == "ingest" and dataset is not None:
-        spec["archive_name"] = dataset.archive_name
-        spec["limits"] = {name: getattr(settings, name) for name in LIMITS}
+    if job.kind == "ingest":
+        spec["limits"] = {name: getattr(settings, name) for name in IngestLimits.model_fields}
     return RunSpec.model_validate(spec)
 
 

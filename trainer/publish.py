@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import cast, insert, update
+from sqlalchemy import cast, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from service.core import jobs
+from service.core.db import Database
 from service.core.ids import new_id
 from service.core.storage import Storage, sha256_of
-from service.core.tables import Dataset, DatasetRejection, Job, Model
+from service.core.tables import Checkpoint, Dataset, DatasetRejection, Job, Model
 from trainer.outcome import Failed
 from trainer.pack import FILES as PACK_FILES
 from trainer.run import RunError, RunFolder
@@ -64,6 +65,17 @@ def finish_failed(session: Session, job_id: str, attempt: int, failure: Failed) 
     if job.kind == "ingest" and job.dataset_id is not None:
         _reject(session, job.dataset_id, failure.details.get("rejected", []))
     return jobs.fail(session, job, failure.code, failure.message)
+
+
+def delete_old_checkpoints(database: Database, storage: Storage, job_id: str) -> None:
+    """Of a job that succeeded, keep the newest checkpoint only: nothing goes on from the others any more."""
+    of_job = Checkpoint.job_id == job_id
+    newest = select(func.max(Checkpoint.step)).where(of_job).scalar_subquery()
+    with database.transaction() as session:
+        old = session.scalars(delete(Checkpoint).where(of_job, Checkpoint.step < newest).returning(Checkpoint.key))
+        keys = old.all()
+    for key in keys:
+        storage.delete(key)  # after the commit: a row never names a blob that is gone
 
 
 def _record_model(session: Session, job: Job, *, model_id: str, files: Files, about: Result, result: Result) -> Result:

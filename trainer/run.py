@@ -12,7 +12,7 @@
     log.txt          stdout and stderr                                  out
 
 The process knows nothing of jobs, queues, HTTP or databases. SIGTERM asks it to checkpoint at the end of the
-step and to exit with INTERRUPTED.
+step and to exit with INTERRUPTED. A process that works on what is away meanwhile, exits with AWAY.
 """
 
 import json
@@ -20,11 +20,22 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
-
 from models.config import Frozen
 
 INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: come back later
+AWAY = 69  # sysexits' EX_UNAVAILABLE: the database or the storage doesn't answer
+
+
+class IngestLimits(Frozen):
+    """What an archive and its images may cost; the settings of the same names."""
+
+    max_archive_bytes: int
+    max_archive_entries: int
+    max_archive_ratio: int
+    max_image_bytes: int
+    max_image_pixels: int
+    max_image_side: int
+    decode_timeout_seconds: float
 
 
 class RunSpec(Frozen):
@@ -33,8 +44,7 @@ class RunSpec(Frozen):
     kind: Literal["pretrain", "linear_probe", "knn_probe", "ingest", "index"]
     recipe: dict[str, Any]
     device: Literal["cpu", "cuda"] = "cpu"
-    archive_name: str | None = None
-    limits: dict[str, int] = Field(default_factory=dict)
+    limits: IngestLimits | None = None  # of an ingest job
 
 
 class RunError(RuntimeError):

@@ -174,15 +174,22 @@ def requeue(session: Session, job: Job, reason: str) -> Job:
 def lose(session: Session, job: Job, reason: str, message: str, *, max_attempts: int) -> Job:
     """Give a held job back to the queue after its attempt broke; fail it at the last of `max_attempts`.
 
-    Attempts count that left no checkpoint; one that did begins a new count.
+    Attempts count that made no progress which the next one keeps: a checkpoint, or vectors of an index job. One that
+    did begins a new count.
     """
     if job.status == "cancelling":
         return cancel(session, job)
-    progressed = session.scalar(select(exists().where(Checkpoint.job_id == job.id, Checkpoint.attempt == job.attempt)))
-    num_attempts = 0 if progressed else job.attempts_without_progress + 1
+    num_attempts = 0 if _made_progress(session, job) else job.attempts_without_progress + 1
     if num_attempts >= max_attempts:
         return fail(session, job, reason, f"{message} ({num_attempts} attempts without progress)")
     return _move(session, job, "queued", reason=reason, attempts_without_progress=num_attempts)
+
+
+def _made_progress(session: Session, job: Job) -> bool:
+    stored = exists().where(Checkpoint.job_id == job.id, Checkpoint.attempt == job.attempt)
+    of_attempt = JobEvent.job_id == job.id, JobEvent.attempt == job.attempt, JobEvent.type == "metrics"
+    written = exists().where(*of_attempt, JobEvent.data["step"].as_integer() > 0)
+    return bool(session.scalar(select(stored | written if job.kind == "index" else stored)))
 
 
 def record_event(session: Session, job_id: str, attempt: int, type_: str, data: dict[str, Any]) -> None:

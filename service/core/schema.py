@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, NullPool, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import NotSupportedError, OperationalError, ProgrammingError
 
 from service.core.db import sqlalchemy_url
 
@@ -31,7 +31,14 @@ def migrate(database_url: str) -> None:
 
 
 def _prepare_pgvector(connection: Connection) -> None:
-    connection.execute(text("create extension if not exists vector"))
+    try:
+        connection.execute(text("create extension if not exists vector"))
+    except (NotSupportedError, ProgrammingError) as error:  # it isn't installed, or the role may not
+        reason = str(error.orig).partition("\n")[0]
+        raise UnusableDatabase(
+            f"the database has no pgvector ({reason}): install pgvector >= {'.'.join(map(str, MIN_PGVECTOR))} on its"
+            " server, or have a superuser run CREATE EXTENSION vector in it"
+        ) from error
     version = connection.execute(text("select extversion from pg_extension where extname = 'vector'")).scalar_one()
     if tuple(map(int, version.split("."))) < MIN_PGVECTOR:
         raise UnusableDatabase(

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "SIMCLR_"
+ENV_FILE = ".env"
+CLIENT_NAMES = {"SIMCLR_URL"}  # read by the client commands (service/client.py)
 
 
 class Settings(BaseSettings):
     """All settings; `.env.example` lists them (a test keeps the two equal)."""
 
-    model_config = SettingsConfigDict(env_prefix="SIMCLR_", env_file=".env", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, frozen=True, extra="ignore")
 
     data_dir: Path = Field(Path("simclr-data"), description="Folder of the embedded servers, run folders and storage.")
     database_url: str = Field(
@@ -44,11 +49,21 @@ class Settings(BaseSettings):
     )
     num_decoders: int = Field(2, ge=1, le=256, description="Processes of the API that decode images.")
     max_request_bytes: int = Field(256 * 2**20, ge=1, description="Of a request body, data set uploads apart.")
-    max_images_per_request: int = Field(256, ge=1, le=10_000, description="Images or queries in one request.")
+    max_images_per_request: int = Field(
+        256, ge=1, le=10_000, description="Images that one request may bring, to store or to embed."
+    )
     max_archive_bytes: int = Field(2 * 2**30, ge=1, description="Of an uploaded archive, and of its unpacked content.")
     max_archive_entries: int = Field(100_000, ge=1, description="Members of an archive.")
     max_archive_ratio: int = Field(100, ge=1, description="Unpacked over packed size of an archive.")
     num_ort_threads: int = Field(0, ge=0, le=256, description="Intra-op threads of ONNX Runtime; 0: one a core.")
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        known = CLIENT_NAMES | {PREFIX + name.upper() for name in type(self).model_fields}
+        given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
+        if unknown := sorted(name for name in given - known if name.startswith(PREFIX)):
+            raise ValueError(f"no setting is called {', '.join(unknown)}; .env.example lists them all")
+        return self
 
     @model_validator(mode="after")
     def _urls_have_known_schemes(self) -> Self:

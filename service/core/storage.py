@@ -9,17 +9,26 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 import obstore
+import structlog
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from service.core.errors import NotFound, StorageFull
+from service.core.errors import NotFound, StorageFull, Unavailable
 from service.core.settings import Settings
+
+PARTIAL_SECONDS = 24 * 3600  # no upload takes longer
+RETRY_AFTER_SECONDS = 5
+
+log = structlog.get_logger(__name__)
 
 
 def sha256_of(path: Path) -> str:
@@ -29,7 +38,7 @@ def sha256_of(path: Path) -> str:
 
 
 class Storage(Protocol):
-    """Blobs by key."""
+    """Blobs by key. Every operation raises Unavailable if the storage doesn't answer."""
 
     def put(self, key: str, content: bytes) -> None:
         """Store `content`, durably, before returning. Raises StorageFull."""
@@ -75,6 +84,13 @@ class LocalStorage:
         self.root = root
         self.partial = root / ".partial"
         self.partial.mkdir(parents=True, exist_ok=True)
+
+    def sweep(self) -> None:
+        """Remove the temporary files that processes left which ended while they wrote."""
+        for path in self.partial.iterdir():
+            with suppress(FileNotFoundError):  # whoever writes it may have just finished
+                if path.stat().st_mtime < time.time() - PARTIAL_SECONDS:
+                    path.unlink()
 
     @contextmanager
     def _arriving(self, key: str) -> Iterator[Path]:
@@ -123,28 +139,57 @@ class LocalStorage:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def _failure_is_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except BaseError as error:
+        log.warning("storage_away", error=str(error))
+        detail = f"the object storage does not do its part; try again in {RETRY_AFTER_SECONDS} seconds"
+        raise Unavailable(detail, retry_after_seconds=RETRY_AFTER_SECONDS) from error
+
+
 class ObjectStorage:
-    """S3 or what speaks its protocol; a put there is atomic and durable by itself."""
+    """S3 or what speaks its protocol; a put there is atomic and durable by itself.
+
+    A storage that is away is noticed within seconds: the caller's client or job tries again, not a thread of ours.
+    """
 
     def __init__(self, url: str, options: dict[str, str]) -> None:
-        client = {"allow_http": True} if options.get("endpoint", "").startswith("http://") else None
-        self.store = S3Store.from_url(url, config=options, client_options=client)  # type: ignore[arg-type]  # a plain dict
+        self.store = S3Store.from_url(
+            url,
+            config=options,  # type: ignore[arg-type]  # a plain dict
+            client_options={
+                "allow_http": options.get("endpoint", "").startswith("http://"),
+                "connect_timeout": timedelta(seconds=2),
+            },
+            retry_config={
+                "max_retries": 30,
+                "retry_timeout": timedelta(seconds=5),
+                "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
+            },
+        )
 
+    @_failure_is_unavailable()
     def put(self, key: str, content: bytes) -> None:
         obstore.put(self.store, key, content)
 
+    @_failure_is_unavailable()
     def put_file(self, key: str, source: Path) -> None:
         obstore.put(self.store, key, source)
 
+    @_failure_is_unavailable()
     def put_stream(self, key: str, source: BinaryIO) -> None:
         obstore.put(self.store, key, source)
 
+    @_failure_is_unavailable()
     def get(self, key: str) -> bytes:
         try:
             return bytes(obstore.get(self.store, key).bytes())
         except FileNotFoundError as error:
             raise NotFound(f"the storage has no blob {key!r}") from error
 
+    @_failure_is_unavailable()
     def fetch(self, key: str, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -156,6 +201,7 @@ class ObjectStorage:
             raise NotFound(f"the storage has no blob {key!r}") from error
         return target
 
+    @_failure_is_unavailable()
     def delete(self, prefix: str) -> None:
         keys = [meta["path"] for page in obstore.list(self.store, prefix + "/") for meta in page]
         obstore.delete(self.store, [*keys, prefix])

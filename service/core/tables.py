@@ -121,7 +121,7 @@ class JobEvent(Base):
 
 
 class Checkpoint(Base):
-    """A training state in storage; the two newest of a job are kept."""
+    """A training state in storage; the two newest of a job are kept, and of one that succeeded the newest."""
 
     __tablename__ = "checkpoint"
 

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from service.core.errors import NotFound
 from service.core.tables import Alias, AliasChange
-from service.deps import SessionDep, StorageDep
+from service.deps import DatabaseDep, SessionDep, StorageDep
 from service.promotion import Promotion, previous_model_id, promote
 from service.schemas.fields import AliasName
 from service.schemas.links import links_to
@@ -22,9 +22,9 @@ router = APIRouter(prefix="/v1/aliases", tags=["models"])
         200: {"links": links_to("alias", "list_alias_changes", "rollback_alias", source="$response.body#/name")}
     },
 )
-def set_alias(alias: AliasName, target: AliasTarget, session: SessionDep, storage: StorageDep) -> AliasMoved:
+def set_alias(alias: AliasName, target: AliasTarget, database: DatabaseDep, storage: StorageDep) -> AliasMoved:
     """Have an alias serve a model, from the next request on. The model's files are checked first."""
-    return _moved(promote(session, storage, alias, target.model_id))
+    return _moved(promote(database, storage, alias, target.model_id))
 
 
 @router.get("")
@@ -46,9 +46,11 @@ def list_alias_changes(
 
 
 @router.post("/{alias}/rollback")
-def rollback_alias(alias: AliasName, session: SessionDep, storage: StorageDep) -> AliasMoved:
+def rollback_alias(alias: AliasName, database: DatabaseDep, storage: StorageDep) -> AliasMoved:
     """Have an alias serve the model that it served before its last change."""
-    return _moved(promote(session, storage, alias, previous_model_id(session, alias)))
+    with database.transaction() as session:
+        model_id = previous_model_id(session, alias)
+    return _moved(promote(database, storage, alias, model_id))
 
 
 def _check(session: Session, name: str) -> None:

@@ -54,7 +54,10 @@ def create_dataset(
 ) -> DatasetOut:
     """Upload an archive. It is validated, deduplicated and packed by a job; poll the data set until it is `ready`."""
     if (form.file.size or 0) > settings.max_archive_bytes:
-        raise TooLarge(f"file: at most {settings.max_archive_bytes:,} bytes, not {form.file.size:,}")
+        raise TooLarge(
+            f"file: at most {settings.max_archive_bytes:,} bytes, not {form.file.size:,};"
+            " the service's setting SIMCLR_MAX_ARCHIVE_BYTES raises it"
+        )
     recipe = IngestRecipe(on_invalid=form.on_invalid, storage_side=form.storage_side)
     dataset_id = new_id("ds")
     folder = f"datasets/{dataset_id}"

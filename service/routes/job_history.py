@@ -96,7 +96,7 @@ def get_log(
 
 @router.get("/checkpoints")
 def list_checkpoints(job_id: JobId, session: SessionDep) -> Page[CheckpointOut]:
-    """The training states from which the job would go on, newest first; two are kept."""
+    """The training states from which the job would go on, newest first: at most two, once it has succeeded one."""
     find_job(session, job_id)
     statement = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
     items = [CheckpointOut.model_validate(row) for row in session.scalars(statement)]

@@ -141,6 +141,7 @@ def test_a_body_that_turns_out_too_large_is_refused(api: httpx.Client, api_setti
     response = api.post("/v1/jobs", content=pieces, headers={"Content-Type": "application/json"})
     assert response.status_code == 413
     assert response.json()["code"] == "too_large"
+    assert "SIMCLR_MAX_REQUEST_BYTES" in response.json()["detail"]
 
 
 def test_database_away(tmp_path: Path) -> None:

@@ -181,13 +181,14 @@ MODEL = {
 }
 
 
-def test_storage_keeps_the_newest_two_checkpoints(host: Host) -> None:
-    """Rows and files agree, and each stored file is the one that was written."""
-    job_id = pretrain(host, steps=60, pause=0.03, checkpoint_every=5, output=MODEL)
+@pytest.mark.parametrize(("end", "num_kept"), [("exit", 2), ("succeed", 1)])
+def test_storage_keeps_the_newest_checkpoints(host: Host, end: str, num_kept: int) -> None:
+    """Two, of a job that succeeded one: rows and files agree, and each stored file is the one that was written."""
+    job_id = pretrain(host, steps=60, pause=0.03, checkpoint_every=5, output=MODEL, end=end)
     agent_for(host, job_id).run()
     with host.database.transaction() as session:
         rows = session.scalars(select(Checkpoint).order_by(Checkpoint.step)).all()
-    assert len(rows) == 2
+    assert len(rows) == num_kept
     assert rows[-1].step == 60
     folder = Path(host.settings.storage_dir) / f"jobs/{job_id}/checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == sorted(Path(row.key).name for row in rows)

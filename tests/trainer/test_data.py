@@ -29,27 +29,44 @@ def write_pack(folder: Path, sizes: list[tuple[int, int]]) -> tuple[Pack, list[N
 
 @pytest.mark.parametrize("sizes", [SAME, RAGGED], ids=["same", "ragged"])
 def test_a_batch_holds_the_packs_images_padded_with_zeros(tmp_path: Path, sizes: list[tuple[int, int]]) -> None:
-    """Row k is the store's image indices[k] at the top left and 0 beyond it; also for the pack's last image."""
+    """Row k is the store's image indices[k] at the top left and 0 beyond it; also for the pack's last image.
+
+    Each row lies in one group; images of one size make one group.
+    """
     pack, images = write_pack(tmp_path, sizes)
     positions = pack.split("train")
     store = ImageStore(pack, positions, CPU)
     assert len(store) == len(positions) == 7
     for indices in ([6, 0, 3], [6], [2, 2, 5, 1, 4, 6, 0]):
         batch = store.batch(torch.tensor(indices))
-        expected = np.zeros(batch.pixels.shape, np.uint8)
-        for row, index in enumerate(indices):
-            image = images[positions[index]]
-            expected[row, :, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
-            assert (batch.heights[row], batch.widths[row]) == image.shape[:2]
-        assert batch.pixels.shape[2:] == (batch.heights.max(), batch.widths.max())
-        np.testing.assert_array_equal(batch.pixels.numpy(), expected)
+        assert torch.equal(torch.cat([group.rows for group in batch.groups]).sort().values, torch.arange(len(indices)))
+        assert len(batch.groups) == 1 or sizes == RAGGED
+        for group in batch.groups:
+            expected = np.zeros(group.pixels.shape, np.uint8)
+            for place, row in enumerate(group.rows.tolist()):
+                image = images[positions[indices[row]]]
+                expected[place, :, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
+                assert (batch.heights[row], batch.widths[row]) == image.shape[:2]
+            assert group.pixels.shape[2:] == (batch.heights[group.rows].max(), batch.widths[group.rows].max())
+            np.testing.assert_array_equal(group.pixels.numpy(), expected)
+
+
+def test_a_long_image_pads_no_other(tmp_path: Path) -> None:
+    """Panoramas among 60 photos: a batch takes less than four times the bytes of its images, in a few groups."""
+    rng = np.random.default_rng(0)
+    sizes = [(64, int(side)) if i % 2 else (int(side), 64) for i, side in enumerate(rng.integers(64, 128, 60))]
+    pack, images = write_pack(tmp_path, [*sizes, (64, 592), (592, 64)])
+    batch = ImageStore(pack, np.arange(62), CPU).batch(torch.arange(62))
+    assert len(batch.groups) == 3
+    for group in batch.groups:
+        assert group.pixels.nbytes < 4 * sum(images[row].nbytes for row in group.rows.tolist())
 
 
 def test_writing_to_a_batch_leaves_the_pack_alone(tmp_path: Path) -> None:
     """A batch is a copy: the mapped file is read-only."""
     pack, images = write_pack(tmp_path, SAME)
     store = ImageStore(pack, np.arange(10), CPU)
-    store.batch(torch.arange(10)).pixels.zero_()
+    store.batch(torch.arange(10)).groups[0].pixels.zero_()
     np.testing.assert_array_equal(pack.image(9), images[9])
 
 
@@ -95,5 +112,8 @@ def test_a_batch_on_cuda_is_the_cpus(tmp_path: Path, sizes: list[tuple[int, int]
         batch = store.batch(indices)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert batch.pixels.is_cuda
-    assert torch.equal(batch.pixels.cpu(), ImageStore(pack, positions, CPU).batch(indices).pixels)
+    expected = ImageStore(pack, positions, CPU).batch(indices)
+    for group, on_cpu in zip(batch.groups, expected.groups, strict=True):
+        assert group.pixels.is_cuda
+        assert torch.equal(group.rows, on_cpu.rows)
+        assert torch.equal(group.pixels.cpu(), on_cpu.pixels)

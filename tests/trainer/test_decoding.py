@@ -15,7 +15,7 @@ def test_outcomes_are_those_of_decoding_here_in_order() -> None:
     """Over several batches, each image comes back reduced as this process would, each bad file with its reason."""
     members = [(f"{i}", image_file(i, size=(40 + i % 7, 33))) for i in range(2 * BATCH_IMAGES + 5)]
     members[BATCH_IMAGES] = ("bad", b"no image")
-    with DecodingPool(LIMITS, 32) as pool:
+    with DecodingPool(LIMITS, 32, timeout_seconds=60) as pool:
         outcomes = list(pool.decode(members))
     assert [name for name, _ in outcomes] == [name for name, _ in members]
     for (_, content), (name, outcome) in zip(members, outcomes, strict=True):

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from models.config import IndexRecipe
 from models.preprocess import ImageLimits, decode
 from service.core import jobs, vectors
 from service.core.db import Database
+from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.settings import Settings, child_environment
 from service.core.storage import LocalStorage
@@ -21,7 +23,7 @@ from tests.small_models import publish
 from tests.trainer.images import image_file
 from trainer import index
 from trainer.index import Attempt, Indexer
-from trainer.run import INTERRUPTED, RunFolder, RunSpec
+from trainer.run import AWAY, INTERRUPTED, RunFolder, RunSpec
 
 LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
 NUM_IMAGES = 20
@@ -47,9 +49,9 @@ def run(tmp_path: Path) -> RunFolder:
     return run
 
 
-def store(database: Database, storage: LocalStorage, content: bytes) -> str:
+def store(database: Database, storage: LocalStorage, content: bytes, id_: str | None = None) -> str:
     """An image of 8 x 8 pixels; its id."""
-    id_ = new_id("img")
+    id_ = id_ or new_id("img")
     storage.put(f"images/{id_}", content)
     with database.transaction() as session:
         image = Image(id=id_, key=f"images/{id_}", format="png", width=8, height=8, num_bytes=len(content))
@@ -122,6 +124,55 @@ def test_a_model_that_is_gone(
     """The job fails with a code of its own."""
     assert start(run, job, new_id("mdl"), postgres_url, storage) == 1
     assert json.loads(run.error.read_text())["code"] == "not_found"
+
+
+@pytest.mark.parametrize("away", ["database", "storage"])
+def test_what_is_away_is_no_failure(
+    postgres_url: str,
+    database: Database,
+    storage: LocalStorage,
+    model: Model,
+    job: Job,
+    run: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    away: str,
+) -> None:
+    """A database that goes away between two batches, and a storage, end the process with AWAY and without an error."""
+    fill(database, storage)
+    failure = OperationalError("insert", None, Exception()) if away == "database" else None
+
+    def fail(*_: object) -> None:
+        raise failure or Unavailable("away", retry_after_seconds=5)
+
+    settings = Settings(data_dir=storage.root.parent, database_url=postgres_url, num_ort_threads=1)
+    monkeypatch.setattr(index, "get_settings", lambda: settings)
+    monkeypatch.setattr(*((vectors, "insert_vectors") if failure else (LocalStorage, "get")), fail)
+    arguments = [str(run.path), "--job", job.id, "--attempt", str(job.attempt), "--model", model.id]
+    assert index.main(arguments) == AWAY
+    assert not run.error.exists()
+    assert not run.result.exists()
+
+
+def test_images_uploaded_meanwhile_get_their_vectors(
+    database: Database, storage: LocalStorage, model: Model, job: Job, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose place in the order has been passed; a damaged image is read and named once only."""
+    fill(database, storage)
+    damaged = store(database, storage, b"no image")
+    indexer = Indexer(Settings(data_dir=storage.root.parent, num_ort_threads=1), database, storage, run)
+    insert = vectors.insert_vectors
+    late: list[str] = []
+
+    def insert_and_upload(*arguments: object) -> None:
+        insert(*arguments)  # type: ignore[arg-type]  # passed through
+        if not late:
+            late.append(store(database, storage, image_file(99, size=(8, 8)), "aaa"))
+
+    monkeypatch.setattr(vectors, "insert_vectors", insert_and_upload)
+    assert indexer.index(model.id, Attempt(job.id, job.attempt))["num_indexed"] == NUM_IMAGES + 1
+    assert found_vectors(database, model, late).keys() == set(late)
+    warnings = [line for line in run.events.read_text().splitlines() if damaged in line]
+    assert len(warnings) == 1
 
 
 def test_a_cancelled_job_stops_and_its_next_attempt_goes_on(

@@ -18,7 +18,7 @@ from tests.trainer.archives import HOSTILE, LIMITS, Members, make_tar, make_zip
 from tests.trainer.images import image_file, slow_jpeg
 from trainer import ingest
 from trainer.pack import FILES, NO_LABEL, Pack
-from trainer.run import INTERRUPTED, RunFolder, RunSpec
+from trainer.run import INTERRUPTED, IngestLimits, RunFolder, RunSpec
 
 IMAGE_LIMITS = ImageLimits(max_bytes=20 * 2**20, max_pixels=25_000_000, max_side=10_000)
 CIFAR10_MINI = Path(__file__).parents[2] / "../shared/data/cifar10-mini.tar.gz"
@@ -53,14 +53,15 @@ class Ingested:
 
 def prepare(folder: Path, archive: bytes, **recipe: Any) -> RunFolder:
     """A run folder that asks to ingest `archive`."""
-    limits = {
-        "max_archive_bytes": 2**30,
-        "max_archive_entries": 100_000,
-        "max_archive_ratio": 100,
-        "max_image_bytes": IMAGE_LIMITS.max_bytes,
-        "max_image_pixels": IMAGE_LIMITS.max_pixels,
-        "max_image_side": IMAGE_LIMITS.max_side,
-    }
+    limits = IngestLimits(
+        max_archive_bytes=2**30,
+        max_archive_entries=100_000,
+        max_archive_ratio=100,
+        max_image_bytes=IMAGE_LIMITS.max_bytes,
+        max_image_pixels=IMAGE_LIMITS.max_pixels,
+        max_image_side=IMAGE_LIMITS.max_side,
+        decode_timeout_seconds=5,
+    )
     run = RunFolder(folder)
     run.create(RunSpec(kind="ingest", recipe=recipe, limits=limits))
     run.archive.write_bytes(archive)
@@ -233,6 +234,16 @@ def test_progress_is_reported(ingested: Ingest) -> None:
     assert steps[-1] == (150, 150)
     assert steps == sorted(steps)
     assert len(steps) < 50
+
+
+def test_decoding_obeys_its_time_limit(tmp_path: Path) -> None:
+    """An image of two seconds is refused where the run folder's decode_timeout_seconds gives it a quarter of one."""
+    run = prepare(tmp_path, make_tar([("slow.jpg", slow_jpeg())]))
+    spec = json.loads(run.spec_path.read_text())
+    spec["limits"]["decode_timeout_seconds"] = 0.25
+    run.spec_path.write_text(json.dumps(spec))
+    outcome = Ingested(run, ingest.main(tmp_path))
+    assert [rejection["code"] for rejection in outcome.error["details"]["rejected"]] == ["decode_timeout"]
 
 
 def _start(folder: Path) -> tuple["subprocess.Popen[bytes]", list[psutil.Process]]:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 
+import models.export
 from models.config import pretrain_recipe
 from models.export import load_model
 from models.simclr import SimCLR
+from trainer.__main__ import main
 from trainer.augment import sample_parameters, two_views
-from trainer.checkpoint import load_newest_checkpoint
+from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
 from trainer.data import ImageStore, epoch_order
 from trainer.loop import Interrupted, pretrain, train_step
 from trainer.loss import nt_xent
@@ -39,15 +42,15 @@ RECIPE: dict[str, Any] = {
 CPU = torch.device("cpu")
 
 
-def run_folder(path: Path, **changes: Any) -> RunFolder:
-    """A run folder over 20 random images of 20 x 18 pixels."""
+def run_folder(path: Path, *, num_others: int = 0, **changes: Any) -> RunFolder:
+    """A run folder over 20 random images of 20 x 18 pixels, and as many others in each of `test` and `val`."""
     run = RunFolder(path)
     run.create(RunSpec(kind="pretrain", recipe={**RECIPE, **changes}))
     writer = PackWriter(run.dataset, storage_side=48, preprocessing_version=1)
     rng = np.random.default_rng(0)
-    for i in range(20):
+    for i, split in enumerate(["train"] * 20 + ["test", "val"] * num_others):
         image = rng.integers(0, 256, (20, 18, 3), dtype=np.uint8)
-        writer.add(image, label=i % 2, split="train", sha256=i.to_bytes(32))
+        writer.add(image, label=i % 2, split=split, sha256=i.to_bytes(32))
     writer.close(["a", "b"])
     return run
 
@@ -109,6 +112,61 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path: Path) -> N
     assert one["step"] == other["step"] == 6
     for name, w in one["model"].items():
         assert torch.equal(w, other["model"][name]), name
+
+
+@pytest.mark.parametrize("should_stop", [never, after(6)], ids=["lost in export", "stopped at the end"])
+def test_a_run_restarted_after_its_last_step_has_the_same_result(
+    tmp_path: Path, should_stop: Callable[[], bool]
+) -> None:
+    """With no step left, a second process exports again and succeeds, with the first one's loss, time and speed."""
+    run = run_folder(tmp_path)
+    first = pretrain(run, should_stop)
+    shutil.rmtree(run.output)
+    run.output.mkdir()
+    again = pretrain(run, never)
+    run.succeed(again)
+    assert (run.output / "model.onnx").exists()
+    assert (again["steps"], again["loss"]) == (6, first["loss"])
+    assert again["seconds"] == pytest.approx(first["seconds"], abs=0.5)  # of opening the data and the checkpoint
+    assert again["images_per_second"] == pytest.approx(6 * 8 / again["seconds"], rel=0.1)
+
+
+def test_seconds_are_those_of_all_attempts(tmp_path: Path) -> None:
+    """A resumed run adds the seconds that its checkpoint tells of to its own."""
+    run = run_folder(tmp_path)
+    with pytest.raises(Interrupted):
+        pretrain(run, after(2))
+    state = load_newest_checkpoint(run.checkpoints, CPU)
+    assert state is not None
+    state["report"]["seconds"] += 1000
+    save_checkpoint(run.checkpoints, state.pop("step"), state)
+    result = pretrain(run, never)
+    assert 1000 < result["seconds"] < 1060
+    assert result["images_per_second"] == pytest.approx(6 * 8 / result["seconds"], rel=0.01)
+
+
+def test_images_of_other_splits_change_no_weight(tmp_path: Path) -> None:
+    """Pretraining sees `train` alone: with images in `test` and `val` the weights are the same, bit for bit."""
+    states = []
+    for num_others in (0, 5):
+        run = run_folder(tmp_path / str(num_others), num_others=num_others)
+        pretrain(run, never)
+        states.append(load_newest_checkpoint(run.checkpoints, CPU))
+    one, other = states
+    assert one is not None
+    assert other is not None
+    for name, w in one["model"].items():
+        assert torch.equal(w, other["model"][name]), name
+
+
+def test_a_model_that_is_not_the_trained_one_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process leaves the code `parity` with the measured cosine, and exits without a traceback."""
+    run = run_folder(tmp_path, schedule={"epochs": 0, "warmup_epochs": 0})
+    monkeypatch.setattr(models.export, "MIN_PARITY_COSINE", 2)
+    assert main(run.path) == 1
+    error = json.loads(run.error.read_text())
+    assert error["code"] == "parity"
+    assert "at least 2, not " in error["message"]
 
 
 def test_a_diverged_run_stops_and_keeps_its_last_good_state(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.outcome import Failed, Interrupted, Lost, Outcome, Succeeded, outcome_of
-from trainer.run import INTERRUPTED, RunError, RunFolder
+from service.core.errors import Unavailable
+from trainer.outcome import Failed, Interrupted, Lost, Outcome, Succeeded, outcome_of, outcome_of_error
+from trainer.run import AWAY, INTERRUPTED, RunError, RunFolder
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def run(tmp_path: Path) -> RunFolder:
     ("returncode", "interrupted", "out_of_memory", "expected"),
     [
         (INTERRUPTED, False, False, Interrupted()),
+        (AWAY, False, False, Lost("dependency_away", "the database or the storage did not answer")),
         (-signal.SIGTERM, True, False, Interrupted()),
         (-signal.SIGKILL, False, False, Lost("rank_killed", "the process was killed by SIGKILL")),
         (-signal.SIGSEGV, False, True, Lost("rank_killed", "the process was killed by SIGSEGV")),
@@ -50,3 +52,9 @@ def test_a_crash_shows_the_end_of_the_log(run: RunFolder, returncode: int) -> No
     assert isinstance(outcome, Failed)
     assert outcome.code == "crashed"
     assert outcome.message.splitlines()[1:] == [f"line {i}" for i in range(9_981, 10_001)]
+
+
+def test_an_error_that_may_pass_is_a_loss() -> None:
+    """A storage that says when to try again loses the attempt; a damaged model fails the job."""
+    assert outcome_of_error(Unavailable("away", retry_after_seconds=5)) == Lost("unavailable", "away")
+    assert outcome_of_error(Unavailable("broken", code="model_damaged")) == Failed("model_damaged", "broken")

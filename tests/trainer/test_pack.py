@@ -47,6 +47,14 @@ def test_images_are_views_of_the_file(folder: Path) -> None:
     assert np.shares_memory(pack.image(2), pack.pixels)
 
 
+def test_images_reduced_by_other_rules_are_refused(folder: Path) -> None:
+    """A pack of another preprocessing version is refused with what to do."""
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"preprocessing_version": 1,', '"preprocessing_version": 2,'))
+    with pytest.raises(ValueError, match="preprocessing version 2, this release has 1; upload the data set again"):
+        Pack.open(folder)
+
+
 def test_another_version_is_refused(folder: Path) -> None:
     """A pack of a version that this release doesn't know is refused by name."""
     manifest = folder / "manifest.json"

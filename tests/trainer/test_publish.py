@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from service.core import jobs
 from service.core.db import Database
 from service.core.storage import LocalStorage, sha256_of
-from service.core.tables import Dataset, DatasetRejection, Job, Model
+from service.core.tables import Checkpoint, Dataset, DatasetRejection, Job, Model
 from tests.trainer.job_plane import add_dataset, add_model, get, submit
 from trainer import publish
 from trainer.outcome import Failed
@@ -157,3 +157,18 @@ def test_a_data_set_deleted_meanwhile_fails_its_ingestion(
         "code": "dataset_deleted",
         "message": "the data set was deleted while it was ingested",
     }
+
+
+def test_the_newest_checkpoint_outlives_the_others(database: Database, storage: LocalStorage) -> None:
+    """Rows and blobs of a job's older ones go; another job's stay."""
+    own, other = (running(database, "pretrain").id for _ in range(2))
+    columns = {"attempt": 1, "sha256": "0", "num_bytes": 1}
+    with database.transaction() as session:
+        for job_id, step in ((own, 5), (own, 10), (own, 9), (other, 1)):
+            session.add(Checkpoint(job_id=job_id, step=step, key=f"{job_id}-{step}", **columns))
+            storage.put(f"{job_id}-{step}", b"state")
+    publish.delete_old_checkpoints(database, storage, own)
+    kept = {f"{own}-10", f"{other}-1"}
+    with database.transaction() as session:
+        assert set(session.scalars(select(Checkpoint.key))) == kept
+    assert {path.name for path in storage.root.iterdir() if path.is_file()} == kept

@@ -50,7 +50,7 @@ class ViewParameters:
     grayscale: Tensor  # bool
     blur_sigma: Tensor | None  # pixels, 0 where the view stays sharp; None if the recipe has no blur
 
-    def rows(self, rows: slice) -> Self:
+    def rows(self, rows: slice | Tensor) -> Self:
         """The parameters of some of the images."""
         return self._each(lambda values: values[:, rows])
 

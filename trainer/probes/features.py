@@ -4,7 +4,6 @@ Legend: M images, S image side, D size of h.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from models.simclr import SimCLR
 from trainer.data import model_inputs
 from trainer.pack import Pack
 from trainer.probes.progress import StageProgress
-from trainer.probes.splits import probe_splits
+from trainer.probes.splits import TestSplit, probe_splits
 from trainer.run import RunFolder
 
 BATCH_SIZE = 128
@@ -41,7 +40,7 @@ class ProbeData:
     train: Features
     test: Features
     classes: tuple[str, ...]  # all of the data set's; some may have no images here
-    test_split: Literal["test", "held_out"]
+    test_split: TestSplit
 
 
 def probe_data(run: RunFolder) -> ProbeData:

@@ -32,8 +32,7 @@ MAX_CLASSES_CONFUSION = 100  # a matrix of 1,000 classes would be a million numb
 def run_linear_probe(run: RunFolder) -> dict[str, Any]:
     """Fit a linear classifier on the training split's h and score it on the test split; the job's result.
 
-    l2 is picked on a held-out part of the training split; the test split is read once, after that. Writes
-    output/linear_head.npz: weight (K, D), bias (K,), classes (K,), so that logits = h @ weight.T + bias.
+    l2 is picked on a held-out part of the training split; the test split is read once, after that.
     The result: top1, top5 (with 6 classes or more), l2, num_train, num_test, test_split, per_class {class: accuracy},
     classes, confusion (rows are the true classes in the order of `classes`; with 100 classes or fewer),
     confidence_interval [low, high] of top1, seconds.
@@ -44,12 +43,6 @@ def run_linear_probe(run: RunFolder) -> dict[str, Any]:
     torch.manual_seed(recipe.seed)
     data = probe_data(run)
     head, seen, l2 = train_head(data.train, recipe, run)
-    np.savez(
-        run.output / "linear_head.npz",
-        weight=head.weight.cpu().numpy(),
-        bias=head.bias.cpu().numpy(),
-        classes=np.array(data.classes)[seen.cpu().numpy()],
-    )
     return {
         "l2": l2,
         "num_train": len(data.train),

@@ -9,14 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.pack import NO_LABEL, Pack
+from models.probing import TEST_SPLITS, probe_obstacle
+from trainer.pack import NO_LABEL, SPLITS, Pack
 from trainer.run import RunError
 
+TestSplit = Literal["test", "val", "held_out"]
 TEST_FRACTION = 0.2
 TEST_SEED = 0  # not the recipe's: every probe of a data set is scored on the same images
-MIN_CLASSES = 2
-MIN_IMAGES = 2  # a class: one to fit on, one to pick l2 with
-NUM_NAMED = 5  # classes that a message lists
 
 
 @dataclass(frozen=True)
@@ -25,23 +24,32 @@ class ProbeSplits:
 
     train: NDArray[np.int64]  # (M,)
     test: NDArray[np.int64]
-    test_split: Literal["test", "held_out"]
+    test_split: TestSplit
 
 
 def probe_splits(pack: Pack) -> ProbeSplits:
-    """The training and the test images; without a labelled `test` split, a stratified fifth of `train` is held out.
+    """The training images and those of `test`; where it has no labels, of `val`, else a stratified fifth of `train`.
 
     Images without a label are left out. Raises RunError (`too_few_labels`) unless 2 classes have 2 images each to
     learn from.
     """
-    train, test = (positions[pack.labels[positions] != NO_LABEL] for positions in map(pack.split, ("train", "test")))
-    if len(test):
-        splits = ProbeSplits(train, test, "test")
-    else:
-        held_out = stratified(pack.labels[train], TEST_FRACTION, seed=TEST_SEED)
-        splits = ProbeSplits(train[~held_out], train[held_out], "held_out")
-    _refuse_too_few(pack, splits)
-    return splits
+    _refuse_too_few(pack)
+    return _split(pack)
+
+
+def _split(pack: Pack) -> ProbeSplits:
+    train = _labelled(pack, "train")
+    for name in TEST_SPLITS:
+        if len(test := _labelled(pack, name)):
+            return ProbeSplits(train, test, name)
+    held_out = stratified(pack.labels[train], TEST_FRACTION, seed=TEST_SEED)
+    return ProbeSplits(train[~held_out], train[held_out], "held_out")
+
+
+def _labelled(pack: Pack, split: str) -> NDArray[np.int64]:
+    positions = pack.split(split)
+    labelled: NDArray[np.int64] = positions[pack.labels[positions] != NO_LABEL]
+    return labelled
 
 
 def stratified(labels: NDArray[np.integer], fraction: float, *, seed: int) -> NDArray[np.bool_]:
@@ -55,15 +63,9 @@ def stratified(labels: NDArray[np.integer], fraction: float, *, seed: int) -> ND
     return chosen
 
 
-def _refuse_too_few(pack: Pack, splits: ProbeSplits) -> None:
-    counts = np.bincount(pack.labels[splits.train], minlength=len(pack.classes))
-    if (counts >= MIN_IMAGES).sum() >= MIN_CLASSES:
-        return
-    short = [f"{name!r} has {n}" for name, n in zip(pack.classes, counts, strict=True) if n < MIN_IMAGES]
-    found = ", ".join(short[:NUM_NAMED]) or f"the data set has {len(pack.classes)} classes"
-    held_out = ", besides those held out as the test set" if splits.test_split == "held_out" else ""
-    raise RunError(
-        "too_few_labels",
-        f"a probe needs {MIN_CLASSES} classes with at least {MIN_IMAGES} labelled training images each{held_out};"
-        f" {found}",
-    )
+def _refuse_too_few(pack: Pack) -> None:
+    num_classes = len(pack.classes)
+    counts = {name: np.bincount(pack.labels[_labelled(pack, name)], minlength=num_classes) for name in SPLITS}
+    splits = {name: {"per_class": per_class.tolist()} for name, per_class in counts.items()}
+    if reason := probe_obstacle(pack.classes, splits):
+        raise RunError("too_few_labels", reason)

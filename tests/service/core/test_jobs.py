@@ -201,6 +201,18 @@ def test_a_checkpoint_begins_a_new_count_of_attempts(database: Database) -> None
     assert (lost.status, lost.attempts_without_progress) == ("queued", 0)
 
 
+@pytest.mark.parametrize(("step", "expected"), [(0, 2), (8, 0)])
+def test_written_vectors_begin_a_new_count_of_attempts(database: Database, step: int, expected: int) -> None:
+    """The next attempt of an index job goes on from them; one that has written none counts."""
+    job = running(database)
+    held(database, job, jobs.lose, "dependency_away", "away", max_attempts=3)
+    with database.transaction() as session:
+        job = jobs.start(session, session.get_one(Job, job.id))
+        jobs.record_event(session, job.id, job.attempt, "metrics", {"step": step, "steps": 100})
+    lost = held(database, job, jobs.lose, "dependency_away", "away", max_attempts=3)
+    assert lost.attempts_without_progress == expected
+
+
 @pytest.mark.parametrize(
     "end",
     [

@@ -1,11 +1,13 @@
+import re
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
+from service.core import schema
 from service.core.db import sqlalchemy_url
 from service.core.schema import UnusableDatabase, migrate
 from service.core.tables import Base
@@ -74,3 +76,22 @@ def test_an_old_pgvector_is_refused(create_database: Callable[[], str]) -> None:
         connection.execute("update pg_extension set extversion = '0.8.0' where extname = 'vector'")
     with pytest.raises(UnusableDatabase, match=r"^pgvector 0\.8\.0: at least 0\.8\.4 is needed \(install it, then run"):
         migrate(url)
+
+
+def test_a_role_that_may_not_install_pgvector_is_told_what_to_do(create_database: Callable[[], str]) -> None:
+    """The message gives PostgreSQL's reason and the way out."""
+    url = create_database()
+    with psycopg.connect(url) as connection:
+        connection.execute("create role plain login")
+    match = r"^the database has no pgvector \(permission denied.*have a superuser run CREATE EXTENSION vector"
+    with pytest.raises(UnusableDatabase, match=match):
+        migrate(re.sub(r"//\w+@", "//plain@", url) if "@" in url else url + "&user=plain")
+
+
+def test_a_server_without_pgvector_is_told_what_to_do(
+    create_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What PostgreSQL says of an extension that isn't installed becomes one line."""
+    monkeypatch.setattr(schema, "text", lambda sql: text(sql.replace("exists vector", "exists missing_vector")))
+    with pytest.raises(UnusableDatabase, match=r"missing_vector.* is not available.*: install pgvector >= 0\.8\.4"):
+        migrate(create_database())

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from service.core.errors import NotFound, StorageFull
+from service.core.errors import NotFound, StorageFull, Unavailable
 from service.core.settings import Settings
 from service.core.storage import LocalStorage, ObjectStorage, Storage, open_storage, sha256_of
 
@@ -124,3 +126,40 @@ def test_local_blobs_are_flushed_before_they_appear(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Path, "rename", rename)
     storage.put("key", b"content")
     assert order == ["file", "rename", "folder"]
+
+
+def test_an_object_storage_that_is_away_is_unavailable_soon(tmp_path: Path) -> None:
+    """Every operation says so within seconds, and when to try again."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        options = {"endpoint": f"http://127.0.0.1:{unused.getsockname()[1]}", **CREDENTIALS}
+    storage = ObjectStorage("s3://simclr/tests", options)
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    started_at = time.monotonic()
+    with source.open("rb") as file:
+        for operation in (
+            lambda: storage.put("key", b"content"),
+            lambda: storage.put_file("key", source),
+            lambda: storage.put_stream("key", file),
+            lambda: storage.get("key"),
+            lambda: storage.fetch("key", tmp_path / "target"),
+            lambda: storage.delete("key"),
+        ):
+            with pytest.raises(Unavailable, match="try again in 5 seconds") as raised:
+                operation()
+            assert raised.value.retry_after_seconds == 5
+    assert time.monotonic() - started_at < 6 * 5
+
+
+def test_a_sweep_removes_what_was_left_long_ago(tmp_path: Path) -> None:
+    """A temporary file that nobody has written to for a day goes; a newer one and the blobs stay."""
+    storage = LocalStorage(tmp_path)
+    storage.put("key", b"content")
+    old, new = storage.partial / "old", storage.partial / "new"
+    for path, age_seconds in ((old, 86_500), (new, 80_000), (tmp_path / "key", 10**6)):
+        path.touch()
+        os.utime(path, (time.time() - age_seconds,) * 2)
+    storage.sweep()
+    assert list(storage.partial.iterdir()) == [new]
+    assert storage.get("key") == b"content"

@@ -106,6 +106,7 @@ def test_an_archive_over_the_limit_leaves_nothing(
     content = body if declared else (body[i : i + 50_000] for i in range(0, len(body), 50_000))
     response = api.post("/v1/datasets", content=content, headers=headers)
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
+    assert "SIMCLR_MAX_ARCHIVE_BYTES" in response.json()["detail"]
     assert stored(api_settings) == []
     with database.transaction() as session:
         assert session.scalars(select(Job)).all() == []

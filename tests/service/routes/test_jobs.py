@@ -98,9 +98,13 @@ def test_one_image_is_not_enough(api: httpx.Client, database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "per_class", "named"),
-    [([], [], "2 classes"), (["cat"], [50], "2 classes"), (["cat", "dog", "eel"], [50, 1, 0], "'dog', 'eel'")],
+    [
+        ([], [], "2 classes"),
+        (["cat"], [50], "2 classes"),
+        (["cat", "dog", "eel"], [50, 2, 0], "'dog' has 2, 'eel' has 0"),
+    ],
 )
-def test_probes_need_two_classes_of_two_images(
+def test_probes_need_two_classes_of_enough_images(
     api: httpx.Client, database: Database, model_id: str, classes: list[str], per_class: list[int], named: str
 ) -> None:
     """422 says how many classes there are, or names those with too few training images."""
@@ -111,6 +115,16 @@ def test_probes_need_two_classes_of_two_images(
     assert field == "dataset_id"
     assert named in message
     assert "cat" not in message
+
+
+def test_a_class_of_one_image_beside_two_large_ones_can_be_probed(
+    api: httpx.Client, database: Database, model_id: str
+) -> None:
+    """202: the probe learns what it can of each class."""
+    with database.transaction() as session:
+        splits = {"train": {"num_images": 101, "per_class": [50, 50, 1]}}
+        dataset_id = add_dataset(session, classes=["cat", "dog", "eel"], splits=splits).id
+    assert submit(api, kind="knn_probe", dataset_id=dataset_id, model_id=model_id).status_code == 202
 
 
 @pytest.mark.parametrize("status", ["validating", "failed"])

@@ -6,8 +6,10 @@ import httpx
 import numpy as np
 import pytest
 
+from service import search as search_module
 from service.core.db import Database
 from service.core.storage import LocalStorage
+from service.embedding import Embedding
 from tests.models.image_files import encode
 from tests.service.routes.gallery import id_of, picture, pixels_h, upload
 from tests.small_models import publish
@@ -168,3 +170,26 @@ def test_a_model_without_vectors(api: httpx.Client, database: Database, storage:
     response = api.post("/v1/search", json={"image_id": IDS[0], "collection": "pets", "model": "staging"})
     assert (response.status_code, response.json()["code"]) == (409, "not_indexed")
     assert model.id in response.json()["detail"]
+
+
+def test_queries_without_vectors_are_read_a_few_at_a_time(
+    api: httpx.Client, database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored images that have no vector yet find like the others; no more than a chunk of files is in memory."""
+    upload(api, CONTENTS, collection="pets")  # before there is a model
+    publish(database, storage)
+    upload(api, [picture(100)], collection="pets")
+    sizes: list[int] = []
+    embed = Embedding.embed
+
+    async def noting(self: Embedding, contents: list[bytes], *arguments: Any) -> Any:
+        sizes.append(len(contents))
+        return await embed(self, contents, *arguments)
+
+    monkeypatch.setattr(Embedding, "embed", noting)
+    monkeypatch.setattr(search_module, "CHUNK_IMAGES", 5)
+    results = search(api, queries=[{"image_id": id_} for id_ in IDS])["results"]
+    assert sizes == [5, 5, 2]
+    for content, result in zip(CONTENTS, results, strict=True):
+        h, other = pixels_h(content), pixels_h(picture(100))
+        check(result["items"], [id_of(picture(100))], [h @ other / np.linalg.norm(h) / np.linalg.norm(other)])

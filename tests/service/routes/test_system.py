@@ -1,15 +1,21 @@
 """The service itself."""
 
+import os
 import socket
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
+from service import health
 from service.core import jobs
 from service.core.db import Database
 from service.core.settings import Settings
+from service.core.storage import LocalStorage
 from service.core.tables import Node, Placement
 from tests.service.conftest import add_model, begin, serving
 
@@ -76,6 +82,41 @@ def test_without_storage_the_service_is_not_ready(api_settings: Settings, tmp_pa
         (tmp_path / "storage" / ".partial").rmdir()
         response = httpx.get(f"{url}/readyz")
     assert (response.status_code, response.json()["parts"]["storage"]["status"]) == (503, "away")
+
+
+def test_a_storage_that_hangs_is_not_waited_for(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time the storage counts as away."""
+    may_end = threading.Event()
+    monkeypatch.setattr(health, "STORAGE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(storage, "put", lambda *_: may_end.wait(10), raising=True)
+    try:
+        assert health.storage_part(storage) == health.Part(is_usable=False, about={"error": "no answer within 0.05 s"})
+    finally:
+        may_end.set()
+
+
+@pytest.mark.parametrize("has_pgvector", [True, False])
+def test_a_database_without_tables_is_not_ready(
+    api_settings: Settings, create_database: Callable[[], str], *, has_pgvector: bool
+) -> None:
+    """503 that says to migrate, also where pgvector itself is missing."""
+    url = create_database()
+    if has_pgvector:
+        with psycopg.connect(url) as connection:
+            connection.execute("create extension vector")
+    with serving(api_settings.model_copy(update={"database_url": url})) as address:
+        response = httpx.get(f"{address}/readyz")
+    assert response.status_code == 503
+    assert "simclr migrate" in response.json()["parts"]["database"]["about"]["error"]
+
+
+def test_the_api_sweeps_the_storage_when_it_starts(api_settings: Settings, tmp_path: Path) -> None:
+    """What a killed process left half-written long ago is gone."""
+    left = LocalStorage(tmp_path / "storage").partial / "left"
+    left.touch()
+    os.utime(left, (0, 0))
+    with serving(api_settings.model_copy(update={"data_dir": tmp_path})):
+        assert not left.exists()
 
 
 def test_the_system_shows_nodes_and_queue(api: httpx.Client, database: Database) -> None:

@@ -6,9 +6,13 @@ from torchvision.transforms.v2 import functional as F
 from models.config import Augmentation
 from trainer.augment import ViewParameters, sample_parameters, two_views
 from trainer.augment.parameters import BRIGHTNESS, CONTRAST, SATURATION
-from trainer.data import ImageBatch
+from trainer.data import ImageBatch, ImageGroup
 
 RECIPE = Augmentation(blur_sigma=(0.5, 2.0))
+
+
+def one_group(pixels: torch.Tensor, heights: torch.Tensor, widths: torch.Tensor) -> ImageBatch:
+    return ImageBatch([ImageGroup(torch.arange(len(pixels)), pixels)], heights, widths)
 
 
 def batch(num_images: int = 8, seed: int = 0) -> ImageBatch:
@@ -16,7 +20,7 @@ def batch(num_images: int = 8, seed: int = 0) -> ImageBatch:
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.randint(0, 256, (num_images, 3, 12, 14), dtype=torch.uint8, generator=generator)
     pixels = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return ImageBatch(pixels, torch.full((num_images,), 48), torch.full((num_images,), 56))
+    return one_group(pixels, torch.full((num_images,), 48), torch.full((num_images,), 56))
 
 
 def parameters_of(images: ImageBatch, *, step: int = 3) -> ViewParameters:
@@ -54,7 +58,7 @@ def test_views_are_torchvisions_operations_in_the_papers_order() -> None:
     assert views.dtype == torch.float32
     for view in range(2):
         for row in range(16):
-            expected = view_by_torchvision(images.pixels[row], parameters, view, row)
+            expected = view_by_torchvision(images.groups[0].pixels[row], parameters, view, row)
             torch.testing.assert_close(views[16 * view + row], expected, rtol=0, atol=2e-5)
 
 
@@ -63,9 +67,31 @@ def test_a_slice_of_the_parameters_gives_the_same_views() -> None:
     images = batch()
     parameters = parameters_of(images)
     rows = slice(4, 8)
-    part = ImageBatch(images.pixels[rows], images.heights[rows], images.widths[rows])
+    part = one_group(images.groups[0].pixels[rows], images.heights[rows], images.widths[rows])
     views = two_views(images, parameters).unflatten(0, (2, 8))[:, rows]
     torch.testing.assert_close(two_views(part, parameters.rows(rows)).unflatten(0, (2, 4)), views, rtol=0, atol=1e-6)
+
+
+def grouped(device: str) -> tuple[ImageBatch, ImageBatch]:
+    """Eight images of three shapes on `device` in three groups, and padded to one size on the CPU."""
+    sizes = torch.tensor([(48, 56), (20, 24), (48, 40), (20, 90), (24, 20), (18, 100), (40, 48), (22, 22)])
+    heights, widths = sizes.T.contiguous()
+    pixels = torch.zeros(8, 3, 48, 100, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    for row, (height, width) in enumerate(sizes.tolist()):
+        pixels[row, :, :height, :width] = torch.randint(0, 256, (3, height, width), generator=generator)
+    groups = [
+        ImageGroup(torch.tensor(rows), pixels[rows, :, :height, :width].to(device))
+        for rows, height, width in (([0, 2, 6], 48, 56), ([1, 4, 7], 24, 24), ([3, 5], 20, 100))
+    ]
+    return ImageBatch(groups, heights, widths), one_group(pixels, heights, widths)
+
+
+def test_groups_change_no_view() -> None:
+    """Images in groups of similar shape give the views that they give padded to one size, in the batch's order."""
+    groups, padded = grouped("cpu")
+    parameters = parameters_of(padded)
+    torch.testing.assert_close(two_views(groups, parameters), two_views(padded, parameters), rtol=0, atol=1e-5)
 
 
 def test_views_repeat_for_a_step_and_change_with_it() -> None:
@@ -94,7 +120,7 @@ def test_views_on_cuda_are_the_cpus() -> None:
     """CUDA computes the CPU's views to 1e-4, without waiting for the device."""
     images = batch(16)
     parameters = parameters_of(images)
-    on_device = ImageBatch(images.pixels.cuda(), images.heights, images.widths)
+    on_device = one_group(images.groups[0].pixels.cuda(), images.heights, images.widths)
     moved = parameters.to(torch.device("cuda"))
     two_views(on_device, moved)  # the first call may wait, for its libraries
     torch.cuda.set_sync_debug_mode("error")
@@ -103,3 +129,19 @@ def test_views_on_cuda_are_the_cpus() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(views.cpu(), two_views(images, parameters), rtol=0, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_views_of_groups_on_cuda_are_the_cpus() -> None:
+    """CUDA computes the CPU's views of images of several shapes to 1e-4, without waiting for the device."""
+    groups, padded = grouped("cuda")
+    parameters = parameters_of(padded)
+    moved = parameters.to(torch.device("cuda"))
+    two_views(groups, moved)  # the first call may wait, for its libraries
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        views = two_views(groups, moved)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(views.cpu(), two_views(padded, parameters), rtol=0, atol=1e-4)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 import trainer.probes.linear
+from models.config import LinearProbeRecipe
 from tests.trainer.probes.run_folders import events, noisy_images, pixels_h, probe_run
 from trainer.pack import NO_LABEL
-from trainer.probes.linear import run_linear_probe
+from trainer.probes.features import probe_data
+from trainer.probes.linear import run_linear_probe, train_head
 from trainer.probes.splits import stratified
 from trainer.run import RunFolder
 
@@ -30,6 +32,12 @@ def noisy_run(
     images = noisy_images(LABELS, noise=150, glare=100, seed=3)
     run = probe_run(path, "linear_probe", recipe, images=images, labels=labels, splits=SPLITS, classes=["a", "b", "c"])
     return run, pixels_h(images)
+
+
+def head_of(run: RunFolder) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Weight (K, D), bias (K,) and classes (K,) of the head that the probe trains."""
+    head, seen, _ = train_head(probe_data(run).train, LinearProbeRecipe.model_validate(run.spec().recipe), run)
+    return head.weight.numpy(), head.bias.numpy(), seen.numpy()
 
 
 def sklearn_fit(h: NDArray[np.float64], y: NDArray[np.int64], l2: float) -> LogisticRegression:
@@ -65,14 +73,14 @@ def test_the_probe_does_what_scikit_learn_does(tmp_path: Path) -> None:
     assert "top5" not in result
 
 
-def test_the_written_head_predicts_from_h_itself(tmp_path: Path) -> None:
-    """The weight and bias of linear_head.npz, applied to h as the encoder gives it, score the probe's top-1."""
+def test_the_head_predicts_from_h_itself(tmp_path: Path) -> None:
+    """The head's weight and bias, applied to h as the encoder gives it, score the probe's top-1; no file is left."""
     run, h = noisy_run(tmp_path)
     result = run_linear_probe(run)
-    with np.load(run.output / "linear_head.npz") as head:
-        logits = h[NUM_TRAIN:] @ head["weight"].T + head["bias"]
-        names = head["classes"][logits.argmax(axis=1)]
-    assert (names == np.array(["a", "b", "c"])[LABELS[NUM_TRAIN:]]).mean() == pytest.approx(result["top1"])
+    weight, bias, classes = head_of(run)
+    predicted = classes[(h[NUM_TRAIN:] @ weight.T + bias).argmax(axis=1)]
+    assert (predicted == LABELS[NUM_TRAIN:]).mean() == pytest.approx(result["top1"])
+    assert list(run.output.iterdir()) == []
 
 
 def test_test_labels_decide_nothing(tmp_path: Path) -> None:
@@ -82,8 +90,7 @@ def test_test_labels_decide_nothing(tmp_path: Path) -> None:
     for name, labels in (("true", LABELS), ("shuffled", shuffled)):
         run, _ = noisy_run(tmp_path / name, labels=labels)
         results.append(run_linear_probe(run))
-        with np.load(run.output / "linear_head.npz") as head:
-            heads.append((head["weight"], head["bias"]))
+        heads.append(head_of(run))
     assert results[0]["l2"] == results[1]["l2"]
     assert results[0]["top1"] > results[1]["top1"]
     np.testing.assert_array_equal(heads[0][0], heads[1][0])
@@ -141,9 +148,9 @@ def test_classes_without_training_images_are_never_predicted(tmp_path: Path) -> 
     assert (result["num_train"], result["num_test"]) == (36, 37)
     assert result["per_class"] == {"a": 1.0, "b": 0.0, "c": 1.0}
     assert [row[1] for row in result["confusion"]] == [0, 0, 0]
-    with np.load(run.output / "linear_head.npz") as head:
-        assert head["classes"].tolist() == ["a", "c"]
-        assert head["weight"].shape[0] == 2
+    weight, _, classes = head_of(run)
+    assert classes.tolist() == [0, 2]
+    assert weight.shape[0] == 2
 
 
 def test_top5_counts_the_five_likeliest(tmp_path: Path) -> None:
@@ -160,8 +167,8 @@ def test_top5_counts_the_five_likeliest(tmp_path: Path) -> None:
         classes=list("abcdef"),
     )
     result = run_linear_probe(run)
-    with np.load(run.output / "linear_head.npz") as head:
-        logits = pixels_h(images)[60:] @ head["weight"].T + head["bias"]
+    weight, bias, _ = head_of(run)
+    logits = pixels_h(images)[60:] @ weight.T + bias
     expected = (logits.argmin(axis=1) != np.array(labels[60:])).mean()
     assert result["top1"] < expected < 1
     assert result["top5"] == pytest.approx(expected)

@@ -29,8 +29,18 @@ def test_the_test_split_is_used_and_images_without_a_label_are_not(tmp_path: Pat
 
 
 @pytest.mark.parametrize("unlabelled", [[], [(NO_LABEL, "test")]])
+def test_val_scores_where_test_has_no_labels(tmp_path: Path, unlabelled: list[tuple[int, str]]) -> None:
+    """Without labelled test images those of `val` score the probe, and nothing of `train` is held out."""
+    rows = [(0, "train")] * 3 + [(1, "train")] * 3 + [(0, "val"), (NO_LABEL, "val"), (1, "val"), *unlabelled]
+    splits = probe_splits(pack(tmp_path, rows, 2))
+    assert splits.test_split == "val"
+    assert splits.train.tolist() == list(range(6))
+    assert splits.test.tolist() == [6, 8]
+
+
+@pytest.mark.parametrize("unlabelled", [[], [(NO_LABEL, "test"), (NO_LABEL, "val")]])
 def test_a_fifth_is_held_out_where_no_labelled_test_split_is(tmp_path: Path, unlabelled: list[tuple[int, str]]) -> None:
-    """Without labelled test images, a fifth of each class is held out, the same one every time."""
+    """Without labelled test or val images, a fifth of each class is held out, the same one every time."""
     rows = [(0, "train")] * 10 + [(1, "train")] * 20 + unlabelled
     opened = pack(tmp_path, rows, 2)
     splits = probe_splits(opened)
@@ -60,7 +70,7 @@ def test_stratified_depends_on_its_seed_alone() -> None:
 @pytest.mark.parametrize("split", ["test", "train"])
 def test_too_few_labels_are_refused_by_name(tmp_path: Path, split: str) -> None:
     """With one class of two training images, the error names each class that falls short and what it has."""
-    rows = [(0, "train")] * 3 + [(1, "train"), (0, split), (1, "val")]
+    rows = [(0, "train")] * 3 + [(1, "train"), (0, split)]
     with pytest.raises(RunError) as refused:
         probe_splits(pack(tmp_path, rows, 3))
     assert refused.value.code == "too_few_labels"
@@ -71,5 +81,5 @@ def test_too_few_labels_are_refused_by_name(tmp_path: Path, split: str) -> None:
 
 def test_a_pack_without_classes_is_refused(tmp_path: Path) -> None:
     """Images without any class can't be probed."""
-    with pytest.raises(RunError, match="the data set has 0 classes"):
+    with pytest.raises(RunError, match="the data set has 0"):
         probe_splits(pack(tmp_path, [(NO_LABEL, "train")] * 3, 0))

@@ -1,0 +1,29 @@
+"""What a data set needs for a probe: asked of its counts before a job is queued, of its labels by the job itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+TEST_SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")  # the first with labelled images scores the probe
+MIN_CLASSES = 2
+MIN_IMAGES = 2  # of a class: one to fit on, one to pick l2 with
+NUM_NAMED = 5  # classes that a message lists
+
+
+def probe_obstacle(classes: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why no probe can learn from a data set, or None if one can: two classes need enough training images each.
+
+    `splits` are its labelled images: {"train": {"per_class": [50, 50]}, "test": ...}, in the order of `classes`. Where
+    none but `train` has any, one image more is needed: a fifth of each class is held out. Smaller classes beside two
+    that are large enough do no harm.
+    """
+    if len(classes) < MIN_CLASSES:
+        return f"a probe needs at least {MIN_CLASSES} classes; the data set has {len(classes)}"
+    train = splits.get("train", {}).get("per_class", [0] * len(classes))
+    is_held_out = not any(sum(splits[name]["per_class"]) for name in TEST_SPLITS if name in splits)
+    least = MIN_IMAGES + is_held_out
+    if sum(number >= least for number in train) >= MIN_CLASSES:
+        return None
+    small = [f"{name!r} has {number}" for name, number in zip(classes, train, strict=True) if number < least]
+    named = ", ".join(small[:NUM_NAMED]) + (", ..." if len(small) > NUM_NAMED else "")
+    held_out = ", of which one is held out as there is no test set" if is_held_out else ""
+    return f"a probe needs {MIN_CLASSES} classes with at least {least} labelled training images each{held_out}; {named}"

@@ -1,0 +1,140 @@
+"""Images are stored with their vectors, also while another model goes into production."""
+
+import hashlib
+import threading
+
+import numpy as np
+import pytest
+from sqlalchemy import select, text
+
+from service import image_store, promotion
+from service.core import jobs
+from service.core.db import Database
+from service.core.storage import LocalStorage
+from service.core.tables import Alias, Image, Job, Model
+from service.image_store import NewImage, store_images
+from service.production import SWITCH_LOCK, lock_switches, queue_index
+from tests.service.conftest import publish_model
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def models(database: Database, storage: LocalStorage) -> list[Model]:
+    """Two models; none is in production."""
+    with database.transaction() as session:
+        return [publish_model(session, storage, {"model.onnx": bytes([i])}) for i in range(2)]
+
+
+def store(database: Database, storage: LocalStorage, content: bytes, model: Model | None) -> None:
+    """Store an image whose vector is that model's."""
+    id_ = hashlib.sha256(content).hexdigest()
+    vector = np.ones(8, np.float32) if model else None
+    image = NewImage(id_, content, "png", 8, 8, filename=None, label=None, vector=vector)
+    store_images(database, storage, [image], collection="default", metadata={}, model=model)
+
+
+def index_jobs(database: Database) -> list[str | None]:
+    """The model of each index job."""
+    with database.transaction() as session:
+        return list(session.scalars(select(Job.model_id).where(Job.kind == "index")))
+
+
+def index_job_ids(database: Database) -> list[str]:
+    with database.transaction() as session:
+        return list(session.scalars(select(Job.id).where(Job.kind == "index")))
+
+
+@pytest.mark.parametrize("had_model", [True, False])
+def test_an_upload_that_missed_a_switch_has_its_images_indexed(
+    database: Database, storage: LocalStorage, models: list[Model], *, had_model: bool
+) -> None:
+    """Images embedded with another model than the one in production, or with none, get one job for all of them."""
+    old, new = models
+    promotion.promote(database, storage, "production", new.id)
+    for content in (b"1", b"2"):
+        store(database, storage, content, old if had_model else None)
+    assert index_jobs(database) == [new.id]
+    store(database, storage, b"3", new)
+    assert index_jobs(database) == [new.id]
+
+
+def test_a_job_that_has_begun_is_not_enough(database: Database, storage: LocalStorage, models: list[Model]) -> None:
+    """The running job may have passed the image already: a second one is queued."""
+    promotion.promote(database, storage, "production", models[1].id)
+    store(database, storage, b"1", models[0])
+    with database.transaction() as session:
+        jobs.start(session, session.scalars(select(Job)).one())
+    store(database, storage, b"2", models[0])
+    assert index_jobs(database) == [models[1].id] * 2
+
+
+def test_a_queued_job_does_not_begin_before_the_upload_ends(database: Database, models: list[Model]) -> None:
+    """Else it could be over before the images that rely on it can be seen."""
+    with database.transaction() as session:
+        queue_index(session, models[0].id)
+    startable = select(Job.id).with_for_update(skip_locked=True)
+    with database.transaction() as upload, database.transaction() as scheduler:
+        queue_index(upload, models[0].id)
+        assert scheduler.scalars(startable).all() == []
+        upload.commit()
+        assert scheduler.scalars(startable).all() == index_job_ids(database)
+
+
+def test_an_upload_waits_for_the_switch_that_is_going_on(
+    database: Database, storage: LocalStorage, models: list[Model]
+) -> None:
+    """Also the first promotion, which has no row to lock, ends before the upload looks what is in production."""
+    upload = threading.Thread(target=store, args=(database, storage, b"1", None))
+    waiting = text("select count(*) from pg_locks where not granted and locktype = 'advisory' and classid = :lock")
+    with database.transaction() as session:
+        lock_switches(session)
+        upload.start()
+        wait_until(lambda: session.execute(waiting, {"lock": SWITCH_LOCK}).scalar_one())
+        assert session.scalars(select(Image)).all() == []
+        session.add(Alias(name="production", model_id=models[0].id))
+    upload.join()
+    assert index_jobs(database) == [models[0].id]
+
+
+def test_a_switch_waits_for_the_uploads_that_end(
+    database: Database, storage: LocalStorage, models: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A promotion that comes between an upload's look at production and its commit finds the image."""
+    settled, may_commit = threading.Event(), threading.Event()
+    look = image_store.settled_model_id
+
+    def look_and_wait(session: object) -> str | None:
+        found = look(session)  # type: ignore[arg-type]  # passed through
+        settled.set()
+        may_commit.wait(10)
+        return found
+
+    monkeypatch.setattr(image_store, "settled_model_id", look_and_wait)
+    upload = threading.Thread(target=store, args=(database, storage, b"1", None))
+    switch = threading.Thread(target=promotion.promote, args=(database, storage, "production", models[0].id))
+    waiting = text("select count(*) from pg_locks where not granted and locktype = 'advisory' and classid = :lock")
+    upload.start()
+    assert settled.wait(10)
+    switch.start()
+    with database.transaction() as session:
+        wait_until(lambda: session.execute(waiting, {"lock": SWITCH_LOCK}).scalar_one())
+    may_commit.set()
+    upload.join()
+    switch.join()
+    assert index_jobs(database) == [models[0].id]
+
+
+def test_files_are_checked_before_the_transaction(
+    database: Database, storage: LocalStorage, models: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection is in use while a model's files are hashed."""
+    in_use: list[int] = []
+    hash_file = promotion.sha256_of
+
+    def noting(path: object) -> str:
+        in_use.append(database.engine.pool.checkedout())  # type: ignore[attr-defined]  # of a QueuePool
+        return hash_file(path)  # type: ignore[arg-type]  # passed through
+
+    monkeypatch.setattr(promotion, "sha256_of", noting)
+    promotion.promote(database, storage, "production", models[0].id)
+    assert in_use == [0]
