@@ -164,7 +164,7 @@ class ObjectStorage:
                 "connect_timeout": timedelta(seconds=2),
             },
             retry_config={
-                "max_retries": 30,
+                "max_retries": 3,
                 "retry_timeout": timedelta(seconds=5),
                 "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
             },

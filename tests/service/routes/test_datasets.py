@@ -28,6 +28,8 @@ def stored(settings: Settings) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def _empty_storage(api_settings: Settings) -> Iterator[None]:
+    for path in stored(api_settings):  # other tests leave models
+        path.unlink()
     yield
     for path in stored(api_settings):
         path.unlink()
