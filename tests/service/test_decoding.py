@@ -42,9 +42,22 @@ def with_pool(use: Callable[[DecodingPool], Awaitable[Result]], **settings: obje
     return asyncio.run(run())
 
 
-def children() -> list[psutil.Process]:
-    """The decoding processes of this one."""
+@pytest.fixture(autouse=True)
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another application of the same test session may have decoding processes of its own."""
+    monkeypatch.setattr("tests.service.test_decoding.OTHERS", {child.pid for child in decoders()})
+
+
+OTHERS: set[int] = set()
+
+
+def decoders() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "service.decoder_process" in child.cmdline()]
+
+
+def children() -> list[psutil.Process]:
+    """The decoding processes of the pool under test."""
+    return [child for child in decoders() if child.pid not in OTHERS]
 
 
 @pytest.mark.parametrize("format_", ["png", "jpeg", "webp"])
