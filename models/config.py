@@ -228,7 +228,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "augmentation": {"color_strength": 0.5, "blur_probability": 0.0},
             "loss": {"temperature": 0.1},  # in so few epochs better than B.9's 0.5
             "optimizer": {"learning_rate": 0.075, "scaling": "sqrt"},
-            "schedule": {"epochs": 40, "warmup_epochs": 2},
+            "schedule": {"epochs": 36, "warmup_epochs": 2},
         },
     ),
 }
