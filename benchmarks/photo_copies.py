@@ -20,9 +20,8 @@ from rich.progress import track
 
 from service.client import Client
 from service.demo import running_service
-from service.local_files import LocalImage, read_images
+from service.local_files import LocalImage, batches, read_images
 
-UPLOAD_IMAGES = 20
 FLOOR = 0.95
 
 
@@ -39,8 +38,8 @@ def copy_of(content: bytes, scale: float, quality: int) -> bytes:
 def upload(client: Client, photos: list[LocalImage], collection: str) -> list[str]:
     """Store the photographs; their ids."""
     ids = []
-    for start in track(range(0, len(photos), UPLOAD_IMAGES), "upload"):
-        part = [(photo.path.name, photo.content) for photo in photos[start : start + UPLOAD_IMAGES]]
+    for batch in track(list(batches(photos)), "upload"):
+        part = [(photo.path.name, photo.content) for photo in batch]
         ids += [item["id"] for item in client.add_images(part, collection=collection)]
     return ids
 

@@ -21,7 +21,6 @@ def _known_width(width: float) -> float:
 
 Width = Annotated[float, AfterValidator(_known_width)]
 
-RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MAX_PIXELS_H = 16_000  # pgvector stores vectors of at most 16,000 dimensions
 
 

@@ -17,9 +17,6 @@ from rich.table import Table
 from service.client import JSON, ApiError, Client, JobFailed
 from service.local_files import batches, read_images
 
-UPLOAD_IMAGES = 200
-UPLOAD_BYTES = 64 * 2**20
-
 console = Console()
 
 Url = Annotated[str, typer.Option("--url", envvar="SIMCLR_URL", help="Address of the service.")]
@@ -109,7 +106,7 @@ def start_job(
 ) -> None:
     """Queue a job."""
     with connected(url) as client:
-        job = client.submit(kind, dataset_id=dataset, model_id=model, recipe=json.loads(recipe))
+        job = client.submit(kind, dataset_id=dataset, model_id=model, recipe=_json("--recipe", recipe))
         console.print(f"queued {job['id']}")
         if watch:
             _watch(client, job["id"])
@@ -149,6 +146,13 @@ def show_log(job_id: str, url: Url = LOCAL) -> None:
     """Print what the job's process wrote."""
     with connected(url) as client:
         console.print(client.request("GET", f"/v1/jobs/{job_id}/log").text, markup=False)
+
+
+def _json(option: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{option}: JSON such as {{"preset": "cpu-small"}}, not {text!r} ({error})') from error
 
 
 def _watch(client: Client, job_id: str) -> None:
@@ -208,7 +212,7 @@ def add_images(
     """Upload images into a collection."""
     with connected(url) as client:
         num_added, failed = 0, []
-        for part in batches(read_images(source), num_images=UPLOAD_IMAGES, num_bytes=UPLOAD_BYTES):
+        for part in batches(read_images(source)):
             files = [(image.path.name, image.content) for image in part]
             items = client.add_images(files, collection=collection, labels=[image.label for image in part])
             failed += [item for item in items if item["status"] == "failed"]

@@ -15,8 +15,7 @@ from service.local_files import LocalImage, batches
 
 RECIPE = "cpu-small"
 ENCODERS = ("trained", "random", "pixels")
-UPLOAD_IMAGES = 200
-UPLOAD_BYTES = 64 * 2**20
+SEARCH_QUERIES = 200  # in one request
 K = 10
 
 Update = Callable[[float, float, str], None]  # done, total, detail
@@ -132,7 +131,7 @@ class Demo:
         self.client.set_alias("production", self.models["trained"])
         items: list[JSON] = []
         with self.stages.stage("images", f"upload and embed {num_images} images") as update:
-            for part in batches(images, num_images=UPLOAD_IMAGES, num_bytes=UPLOAD_BYTES):
+            for part in batches(images):
                 items += self.client.add_images(
                     [(image.path.name, image.content) for image in part],
                     collection=self.collection,
@@ -154,8 +153,8 @@ class Demo:
         for encoder in ENCODERS:
             with self.stages.stage("search", f"search with {encoder}") as update:
                 hits: Counter[bool] = Counter()
-                for start in range(0, len(images), UPLOAD_IMAGES):
-                    part = images[start : start + UPLOAD_IMAGES]
+                for start in range(0, len(images), SEARCH_QUERIES):
+                    part = images[start : start + SEARCH_QUERIES]
                     found = self.client.search(
                         queries=[{"image_id": image["id"]} for image in part],
                         collection=collection_id,

@@ -14,6 +14,8 @@ import zstandard
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TEST_FOLDERS = ("test", "val", "valid", "validation")
+REQUEST_IMAGES = 200  # in one upload; both are within the limits that the service has by default
+REQUEST_BYTES = 64 * 2**20
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -48,7 +50,9 @@ def read_images(source: Path) -> Iterator[LocalImage]:
     return (LocalImage(PurePosixPath(name), content) for name, content in members)
 
 
-def batches(images: Iterable[LocalImage], *, num_images: int, num_bytes: int) -> Iterator[list[LocalImage]]:
+def batches(
+    images: Iterable[LocalImage], *, num_images: int = REQUEST_IMAGES, num_bytes: int = REQUEST_BYTES
+) -> Iterator[list[LocalImage]]:
     """The images in lists of at most so many and so much; an image that is larger alone is a list of its own."""
     batch: list[LocalImage] = []
     size = 0

@@ -16,9 +16,12 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
 
 from models.export import load_model
 from models.preprocess import ImageLimits, decode, to_input
+from service.cli import app
 from service.client import JSON, ApiError, Client, JobFailed
 from service.local_files import LocalImage, read_images
 from tests.stack import Stack, environment
@@ -251,6 +254,57 @@ def test_a_proxy_is_not_asked_for_this_machine(stack: Stack, monkeypatch: pytest
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with Client(stack.base_url) as client:
         assert client.get("/healthz") == {"status": "ok"}
+
+
+def test_the_command_line_shows_what_the_api_has(
+    stack: Stack, dataset: JSON, pretrained: JSON, model_id: str, stored: list[JSON]
+) -> None:
+    """Each listing names the thing that the API has, each `show` prints it, a watched job ends with its result."""
+    job_id = pretrained["id"]
+    assert simclr(stack, "datasets", "show", dataset["id"])["num_images"] == 400
+    assert simclr(stack, "jobs", "show", job_id)["status"] == "succeeded"
+    assert simclr(stack, "models", "show", model_id)["job_id"] == job_id
+    assert simclr(stack, "models", "promote", model_id)["model_id"] == model_id
+    for group, id_ in (("datasets", dataset["id"]), ("jobs", job_id), ("models", model_id)):
+        assert id_ in simclr_text(stack, group, "list")
+    assert stored[-1]["id"] in simclr_text(stack, "images", "list", "--collection", "drawn", "--limit", "100")
+    assert f'"model_id": "{model_id}"' in simclr_text(stack, "jobs", "watch", job_id)
+
+
+def test_the_command_line_adds_images(stack: Stack, client: Client, model_id: str, archive: Path) -> None:
+    """`simclr images add` uploads an archive with its folders as labels."""
+    shown = simclr_text(stack, "images", "add", str(archive), "--collection", "added")
+    assert "400 images in 'added', 0 refused" in shown
+    images = list(client.pages("/v1/images", collection="added", limit=100))
+    assert len(images) == 400
+    assert len({image["label"] for image in images}) == 10
+
+
+def test_the_command_line_says_what_is_wrong(stack: Stack) -> None:
+    """A recipe that is no JSON and a service that isn't there are told in one line each, with status 1."""
+    broken = CliRunner().invoke(app, ["jobs", "start", "pretrain", "--recipe", "{", "--url", stack.base_url])
+    assert broken.exit_code == 1
+    assert broken.output.startswith("--recipe: JSON such as")
+    away = CliRunner().invoke(app, ["jobs", "list", "--url", "http://127.0.0.1:1"])
+    assert away.exit_code == 1
+    assert away.output.startswith("no service answers at http://127.0.0.1:1")
+    assert "start one with `simclr up`" in away.output
+
+
+def simclr_text(stack: Stack, *arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--url", stack.base_url])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def simclr(stack: Stack, *arguments: str) -> JSON:
+    shown: JSON = json.loads(simclr_text(stack, *arguments))
+    return shown
+
+
+@pytest.fixture(autouse=True)
+def _wide_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.commands.console", Console(width=250))
 
 
 def test_the_command_line_finds_the_same(
