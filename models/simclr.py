@@ -9,7 +9,7 @@ from models.config import PretrainRecipe
 from models.encoders import build_encoder
 from models.heads import build_head
 
-MAX_PARAMETERS = 530_000_000  # an ONNX file ends at 2 GiB, and these are float32
+MAX_PARAMETERS = 530_000_000  # with the buffers: an ONNX file ends at 2 GiB, and these are float32
 
 
 class SimCLR(nn.Module):
@@ -19,7 +19,7 @@ class SimCLR(nn.Module):
         super().__init__()
         self.encoder = build_encoder(recipe.encoder, recipe.preprocessing.image_size)
         self.head = build_head(recipe.head, self.encoder.size)
-        num_parameters = sum(w.numel() for w in self.parameters())
+        num_parameters = sum(w.numel() for w in (*self.parameters(), *self.buffers()))
         if num_parameters > MAX_PARAMETERS:
             raise ValueError(
                 f"encoder.width, head.hidden_size: with at most {MAX_PARAMETERS} parameters, not {num_parameters}"

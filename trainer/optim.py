@@ -1,6 +1,6 @@
 """LARS as in the authors' code, the learning rate's scaling and its schedule (Section 2, B.1, App. A).
 
-Batch norm's parameters and biases get neither weight decay nor adaptation.
+Weight decay and adaptation are for kernels: not for biases, the parameters of norms, nor a ViT's class token.
 """
 
 import math
@@ -68,10 +68,14 @@ def _trust_ratios(weights: Tensors, gradients: Tensors) -> list[Tensor]:
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The recipe's optimizer over two groups: kernels, then batch norm and biases; the loop sets the learning rate."""
+    """The recipe's optimizer over two groups: kernels, then all else that is trained; the loop sets the learning rate.
+
+    Kernels are the weights of linear layers and convolutions. What is frozen is in neither group.
+    """
+    kernel_ids = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
     trained = [w for w in model.parameters() if w.requires_grad]
-    kernels = [w for w in trained if w.ndim > 1]
-    others = [w for w in trained if w.ndim <= 1]
+    kernels = [w for w in trained if id(w) in kernel_ids]
+    others = [w for w in trained if id(w) not in kernel_ids]
     groups: list[dict[str, Any]] = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
     if config.name == "lars":
         groups[1]["adapt"] = False

@@ -21,12 +21,32 @@ def test_the_imagenet_preset_is_the_papers() -> None:
     assert (recipe.preprocessing.image_size, recipe.head.output_size) == (224, 128)
 
 
-def test_the_cifar10_preset_is_the_papers() -> None:
-    """Strength 0.5, no blur, temperature 0.5, a 3x3 stem, 32 pixels (B.9)."""
-    recipe = pretrain_recipe({"preset": "cifar10"})
+@pytest.mark.parametrize(
+    ("preset", "encoder", "batch_size"), [("cifar10", "resnet18", 512), ("cifar10-resnet50", "resnet50", 1024)]
+)
+def test_the_cifar10_presets_are_the_papers(preset: str, encoder: str, batch_size: int) -> None:
+    """Strength 0.5, no blur, temperature 0.5, a 3x3 stem, 32 pixels, rate 1.0 B / 256 (B.9, the authors' README)."""
+    recipe = pretrain_recipe({"preset": preset})
+    assert (recipe.encoder.name, recipe.batch_size, recipe.schedule.epochs) == (encoder, batch_size, 1000)
+    assert (recipe.optimizer.learning_rate, recipe.optimizer.scaling) == (1.0, "linear")
     assert (recipe.augmentation.color_strength, recipe.augmentation.blur_probability) == (0.5, 0.0)
     assert (recipe.loss.temperature, recipe.encoder.stem) == (0.5, "cifar")
     assert recipe.preprocessing.image_size == 32
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"name": "margin", "margin": margin} for margin in (0, 0.4, 0.8, 1.6)),
+        *({"name": "nt_logistic", "temperature": temperature} for temperature in (0.1, 0.2, 0.5, 1.0)),
+        *({"name": name, "semi_hard": True, "negatives": "other_view"} for name in ("margin", "nt_logistic")),
+        *({"temperature": temperature, "normalize": False} for temperature in (10, 100)),
+    ],
+)
+def test_the_papers_other_losses_are_recipes(fields: dict[str, Any]) -> None:
+    """What B.10 tries of the margin and the logistic loss, mining (Table 4), and Table 5 without normalisation."""
+    loss = pretrain_recipe({"preset": "imagenet", "loss": fields}).loss
+    assert {name: getattr(loss, name) for name in fields} == fields
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -51,15 +71,31 @@ def test_a_recipe_survives_its_json() -> None:
         ({"temperature": 0.1}, "temperature"),
         ({"loss": {"temperature": math.nan}}, "loss.temperature"),
         ({"loss": {"temperature": 0}}, "loss.temperature"),
+        ({"loss": {"semi_hard": True}}, "semi_hard: for nt_logistic and margin"),
+        ({"loss": {"name": "margin", "semi_hard": True, "margin": 0}}, "margin: above 0 with semi_hard"),
+        ({"loss": {"margin": -0.1}}, "loss.margin"),
+        ({"loss": {"negatives": "one_view"}}, "loss.negatives"),
+        ({"batch_size": 96, "microbatch_size": 64}, r"microbatch_size: a divisor of batch_size \(96\), not 64"),
+        (
+            {"encoder": {"name": "vit_small", "patch_size": 5}},
+            r"encoder.patch_size: a divisor of preprocessing.image_size \(32\), not 5",
+        ),
         ({"encoder": {"width": 3}}, "one of 0.25, 0.5, 1, 2, 4, not 3"),
         ({"schedule": {"epochs": 5, "warmup_epochs": 6}}, r"warmup_epochs: at most epochs \(5\), not 6"),
         ({"augmentation": {"crop_area": (0.5, 0.1)}}, "crop_area: give two numbers with 0 < low <= high"),
+        ({"augmentation": {"noise_sigma": (0, 0.1)}}, "noise_sigma: give two numbers with 0 < low <= high"),
+        ({"augmentation": {"operations": ("crop", "blur", "crop")}}, "operations: each at most once, not crop again"),
+        ({"augmentation": {"operations": ("crop", "solarize")}}, "augmentation.operations.1"),
+        ({"augmentation": {"cutout_side": 0}}, "augmentation.cutout_side"),
         ({"encoder": {"name": "pixels"}}, "schedule.epochs: the encoder `pixels` has nothing to train"),
         (
             {"encoder": {"name": "pixels"}, "schedule": {"epochs": 0}, "preprocessing": {"image_size": 224}},
             "preprocessing.image_size: with the encoder `pixels`, at most 73",
         ),
-        ({"preset": "resnet"}, "preset: one of cifar10, imagenet, cpu-small, not 'resnet'"),
+        (
+            {"preset": "resnet"},
+            "preset: one of cifar10, cifar10-resnet50, imagenet, imagenet-256, vit-small, cpu-small, not 'resnet'",
+        ),
         ({"preset": []}, "preset: one of"),
         ({"batch_size": 10**5000}, "batch_size"),
     ],

@@ -14,17 +14,18 @@ import models.export
 from models.config import PretrainRecipe
 from models.embedder import Embedder
 from models.export import ParityError, export_model, load_model
+from models.simclr import SimCLR
 from tests.models.exported import RECIPE, network
 from tests.models.image_files import noise
 
 IMAGES = noise(7 * 32, 32, seed=1).reshape(7, 32, 32, 3)  # (7, 32, 32, 3)
 
 
-def in_torch(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+def in_torch(images: NDArray[np.uint8], model: SimCLR) -> dict[str, NDArray[np.float32]]:
     """What the network itself gives, with the input written out: channels first, 255 becomes 1."""
     x = torch.tensor(np.moveaxis(images, 3, 1) / 255.0, dtype=torch.float32)  # (M, 3, S, S)
     with torch.no_grad():
-        h, z = network().eval()(x)
+        h, z = model.eval()(x)
     return {"h": h.numpy(), "z": z.numpy()}
 
 
@@ -33,7 +34,7 @@ def test_the_onnx_file_computes_the_network(exported_folder: Path, layer: str) -
     """From uint8 images, h and z equal the network's in evaluation mode, to float32's accuracy."""
     embeddings = Embedder(exported_folder / "model.onnx", num_threads=1).embed(IMAGES, layer)
     assert embeddings.dtype == np.float32
-    np.testing.assert_allclose(embeddings, in_torch(IMAGES)[layer], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(embeddings, in_torch(IMAGES, network())[layer], rtol=1e-4, atol=1e-5)
 
 
 def test_the_batch_doesn_t_change_a_row(exported_folder: Path) -> None:
@@ -115,6 +116,29 @@ def test_z_may_be_h(tmp_path: Path, name: str) -> None:
     assert (embedder.embed(images, "z") == h).all()
     if name == "pixels":
         np.testing.assert_allclose(h, np.moveaxis(images, 3, 1).reshape(7, -1) / 255.0, rtol=1e-6)
+
+
+def test_a_vit_s_onnx_file_computes_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """From one, two and five images, h and z of the file are the network's; exporting, channels last, is quiet."""
+    recipe = PretrainRecipe.model_validate({"encoder": {"name": "vit_small", "width": 0.25, "patch_size": 8}})
+    model = network(recipe)
+    with torch.no_grad():
+        for w in model.encoder.parameters():
+            w.add_(torch.randn_like(w), alpha=0.1)  # biases and class token are drawn as 0
+    description = export_model(model.to(memory_format=torch.channels_last), recipe, IMAGES, tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert description["layers"] == {"h": 96, "z": 128}
+    assert description["parity_cosine"] == pytest.approx(1, abs=1e-6)
+    embedder = Embedder(tmp_path / "model.onnx", num_threads=1)
+    loaded, _ = load_model(tmp_path)
+    for num_images in (1, 2, 5):
+        expected = in_torch(IMAGES[:num_images], model)
+        again = in_torch(IMAGES[:num_images], loaded)
+        for layer in ("h", "z"):
+            np.testing.assert_allclose(
+                embedder.embed(IMAGES[:num_images], layer), expected[layer], rtol=1e-3, atol=1e-4
+            )
+            np.testing.assert_allclose(again[layer], expected[layer], rtol=1e-4, atol=1e-5)
 
 
 class Wrong(Embedder):

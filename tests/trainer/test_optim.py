@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.config import Optimizer, Schedule
+from models.config import Encoder, Optimizer, PretrainRecipe, Schedule
+from models.simclr import SimCLR
 from trainer.optim import LARS, build_optimizer, learning_rate, peak_learning_rate
 
 Array = NDArray[np.float64]
@@ -97,6 +98,66 @@ def test_batch_norm_and_biases_are_neither_decayed_nor_adapted() -> None:
         before["0.weight"].numpy(), np.ones((3, 4)), np.zeros((3, 4)), lr=0.25, weight_decay=0.5, adapt=True
     )
     np.testing.assert_allclose(after["0.weight"].detach().numpy(), kernel, rtol=1e-12)
+
+
+def vit() -> SimCLR:
+    """A small ViT with a head; every trained parameter away from 0, so that decay shows."""
+    torch.manual_seed(0)
+    model = SimCLR(PretrainRecipe(encoder=Encoder(name="vit_small", width=0.25, patch_size=8)))
+    for w in model.parameters():
+        if w.requires_grad:
+            nn.init.uniform_(w, 0.5, 1.5)
+    return model
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_of_a_vit_only_kernels_are_decayed(name: str) -> None:
+    """Where all gradients are 0, kernels shrink; the class token, which is no vector either, norms and biases stay."""
+    model = vit()
+    optimizer = build_optimizer(model, Optimizer.model_validate({"name": name, "weight_decay": 0.5}))
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    for w in model.parameters():
+        w.grad = torch.zeros_like(w)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.25
+    optimizer.step()
+    for parameter, w in model.named_parameters():
+        kernel = parameter.endswith(("qkv.weight", "output.weight", "mlp.0.weight", "mlp.2.weight")) or parameter in {
+            "head.0.weight",
+            "head.3.weight",
+        }
+        assert bool((w < before[parameter]).all()) == kernel, parameter
+        assert torch.equal(w, before[parameter]) != kernel, parameter
+
+
+def test_lars_adapts_kernels_alone() -> None:
+    """A ViT's class token, norms and biases move by the rate times the gradient."""
+    model = vit()
+    optimizer = build_optimizer(model, Optimizer(name="lars", weight_decay=0.0))
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    for w in model.parameters():
+        w.grad = torch.ones_like(w)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.25
+    optimizer.step()
+    plain = {n for n, w in model.named_parameters() if torch.allclose(before[n] - w, torch.tensor(0.25))}
+    trained = [(n, w) for n, w in model.named_parameters() if w.requires_grad]
+    assert plain == {n for n, w in trained if w.ndim == 1} | {"encoder.class_token"}
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_a_step_moves_all_but_what_is_frozen(name: str) -> None:
+    """After a step of training, a ViT's patch projection and the last beta are bit-equal, and all else has moved."""
+    model = vit()
+    optimizer = build_optimizer(model, Optimizer.model_validate({"name": name, "weight_decay": 0.1}))
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    _, z = model(torch.rand(8, 3, 32, 32))
+    (z * torch.randn_like(z)).sum().backward()
+    optimizer.step()
+    kept = {name for name, w in model.named_parameters() if torch.equal(w, before[name])}
+    assert kept == {"encoder.patch_projection.weight", "encoder.patch_projection.bias", "head.4.bias"}
 
 
 @pytest.mark.parametrize(
