@@ -3,10 +3,39 @@
 Legend: V views, S their side, r the kernel's radius in pixels.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.config import Augmentation
+from trainer.augment.draws import Stream, as_float32, uniform
+from trainer.augment.operation import Operation
+from trainer.augment.products import tensor_cores
 from trainer.augment.rows import on_rows
+
+
+@dataclass(frozen=True)
+class Blur(Operation):
+    """Gaussian blur."""
+
+    probability: ClassVar[str] = "blur_probability"
+    compiles: ClassVar[bool] = False
+    sigma: Tensor  # (B, N) float32, pixels; 0 where the view stays sharp
+
+    @classmethod
+    def sample(cls, config: Augmentation, stream: Stream) -> Self:
+        coin, sigma = stream.columns(2)
+        return cls(as_float32(np.where(coin < config.blur_probability, uniform(sigma, *config.blur_sigma), 0)))
+
+    def to(self, device: torch.device) -> Self:
+        """Itself: the host must know which views to blur, for the others' products aren't computed."""
+        return self
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        return blur(planes, self.sigma.flatten())
 
 
 def blur(planes: Tensor, sigma: Tensor) -> Tensor:
@@ -19,7 +48,8 @@ def blur(planes: Tensor, sigma: Tensor) -> Tensor:
 
 def _blur_all(planes: Tensor, sigma: Tensor) -> Tensor:
     weights = blur_matrix(sigma.to(planes.dtype), planes.shape[-1])  # (V, S, S)
-    return torch.stack([weights.bmm(plane).bmm(weights.mT) for plane in planes])
+    with tensor_cores():
+        return torch.stack([weights.bmm(plane).bmm(weights.mT) for plane in planes])
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:

@@ -1,24 +1,68 @@
-"""Colour jitter and grayscale; every operation is torchvision's, with per-view parameters.
+"""Colour jitter; every operation is torchvision's, with per-view parameters.
 
-Legend: V views, S their side.
+Legend: N images, B views of each, V = B N; S their side.
 """
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParameters
+from models.config import Augmentation
+from trainer.augment.draws import Stream, as_float32, uniform
+from trainer.augment.grayscale import luma
+from trainer.augment.operation import Operation
 from trainer.augment.rows import on_rows
 
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+ORDERS = np.array(list(itertools.permutations(range(4))))  # (24, 4)
 
-def jitter_colors(planes: Tensor, parameters: ViewParameters) -> Tensor:
+
+@dataclass(frozen=True)
+class ColorJitter(Operation):
+    """Brightness, contrast, saturation and hue in random order; tensors are (B, N) float32, but `order`."""
+
+    probability: ClassVar[str] = "color_probability"
+    order: Tensor  # (B, N, 4) int64: the four operations, first to last
+    brightness: Tensor  # factors; 1 where the view's colours stay
+    brightness_offset: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue_shift: Tensor  # turns
+
+    @classmethod
+    def sample(cls, config: Augmentation, stream: Stream) -> Self:
+        coin, *factors, hue, order = stream.columns(6)
+        jittered = coin < config.color_probability
+        widths = 0.8 * config.color_strength, 0.2 * config.color_strength
+        low, high = max(0, 1 - widths[0]), 1 + widths[0]
+        brightness, contrast, saturation = (np.where(jittered, uniform(u, low, high), 1) for u in factors)
+        offset = np.where(jittered, uniform(factors[0], -widths[0], widths[0]), 0)
+        additive = config.brightness == "additive"
+        return cls(
+            order=torch.from_numpy(ORDERS[(len(ORDERS) * order).astype(np.int64)]),
+            brightness=as_float32(np.ones_like(offset) if additive else brightness),
+            brightness_offset=as_float32(offset if additive else np.zeros_like(offset)),
+            contrast=as_float32(contrast),
+            saturation=as_float32(saturation),
+            hue_shift=as_float32(np.where(jittered, uniform(hue, -widths[1], widths[1]), 0)),
+        )
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        return jitter_colors(planes, self)
+
+
+def jitter_colors(planes: Tensor, jitter: ColorJitter) -> Tensor:
     """Brightness, contrast, saturation and hue in each view's own order, clipped to [0, 1] after each.
 
     Planes are (3, V, S, S) float in [0, 1] and may be overwritten. All but hue have one form,
     x <- scale x + a gray(x) + b mean(gray(x)) + c, so one pass a position serves every view whatever it does there.
     """
-    for scale, gray_share, mean_share, offset, shift in _steps(parameters, planes.dtype):
+    for scale, gray_share, mean_share, offset, shift in _steps(jitter, planes.dtype):
         gray = luma(planes)  # (V, S, S)
         constant = torch.addcmul(offset, mean_share, gray.mean((1, 2), keepdim=True))
         gray.mul_(gray_share).add_(constant)
@@ -27,29 +71,18 @@ def jitter_colors(planes: Tensor, parameters: ViewParameters) -> Tensor:
     return planes
 
 
-def _steps(parameters: ViewParameters, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
+def _steps(jitter: ColorJitter, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
     """For the first to the fourth operation: scale, a, b, c of `jitter_colors` and the hue's shift, (V, 1, 1) each."""
-    neutral = torch.ones_like(parameters.brightness)
-    factors = torch.stack((parameters.brightness, parameters.contrast, parameters.saturation, neutral), -1)  # (2, N, 4)
-    order = parameters.order  # (2, N, 4)
+    neutral = torch.ones_like(jitter.brightness)
+    factors = torch.stack((jitter.brightness, jitter.contrast, jitter.saturation, neutral), -1)  # (B, N, 4)
+    order = jitter.order  # (B, N, 4)
     scale = factors.to(dtype).gather(-1, order)
     gray_share = torch.where(order == SATURATION, 1 - scale, 0)
     mean_share = torch.where(order == CONTRAST, 1 - scale, 0)
-    offset = torch.where(order == BRIGHTNESS, parameters.brightness_offset[..., None].to(dtype), 0)
-    shift = torch.where(order == HUE, parameters.hue_shift[..., None].to(dtype), 0)
+    offset = torch.where(order == BRIGHTNESS, jitter.brightness_offset[..., None].to(dtype), 0)
+    shift = torch.where(order == HUE, jitter.hue_shift[..., None].to(dtype), 0)
     steps = torch.stack((scale, gray_share, mean_share, offset, shift)).flatten(1, 2)  # (5, V, 4)
     return (step[..., None, None].unbind() for step in steps.unbind(-1))
-
-
-def luma(planes: Tensor) -> Tensor:
-    """Planes (3, V, S, S) as gray (V, S, S)."""
-    red, green, blue = planes.unbind()
-    return (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
-
-
-def to_gray(planes: Tensor) -> Tensor:
-    """Planes (3, V, S, S), all three equal to the views' gray."""
-    return luma(planes).expand_as(planes)
 
 
 def shift_hue(planes: Tensor, shift: Tensor) -> Tensor:

@@ -3,27 +3,70 @@
 The matrices hold Pillow's antialiased bicubic kernel, so they resample exactly what cropping first would, on
 images of any size padded to a common one, without a gather.
 
-Legend: N images, V = 2N views, H x W the images' padded size, S the views' side.
+Legend: N images, B crops of each, V = B N; H x W the images' padded size, S the views' side.
 """
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from trainer.augment.parameters import ViewParameters
+from models.config import Augmentation
+from trainer.augment.boxes import Boxes, centred_boxes, random_boxes
+from trainer.augment.draws import Stream
+from trainer.augment.operation import Operation
+from trainer.augment.products import tensor_cores
 
 
-def resized_crops(images: Tensor, parameters: ViewParameters) -> Tensor:
-    """Both views' crops of images, (N, 3, H, W) float in [0, 1], as planes (3, 2N, S, S) in [0, 1]."""
+@dataclass(frozen=True)
+class Crop(Operation):
+    """A random box of the image, resized to the view."""
+
+    compiles: ClassVar[bool] = False
+    top: Tensor  # (B, N) int64, as are left, height and width: pixels
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor  # (B, N) bool: mirrored left to right, which costs nothing here
+
+    @classmethod
+    def sample(cls, config: Augmentation, stream: Stream) -> Self:
+        """Boxes of square planes."""
+        return cls._unflipped(random_boxes(config, stream, stream.image_size, stream.image_size))
+
+    @classmethod
+    def of_images(cls, config: Augmentation, stream: Stream, heights: Tensor, widths: Tensor) -> Self:
+        """Boxes of images of heights, widths (N,) int64."""
+        return cls._unflipped(random_boxes(config, stream, heights.numpy(), widths.numpy()))
+
+    @classmethod
+    def centred(cls, heights: Tensor, widths: Tensor) -> Self:
+        """The largest centred square of images of heights, widths (N,) int64, one for both views."""
+        return cls._unflipped(centred_boxes(heights.numpy(), widths.numpy()))
+
+    @classmethod
+    def _unflipped(cls, boxes: Boxes) -> Self:
+        top, left, height, width = (torch.from_numpy(values) for values in boxes)
+        return cls(top, left, height, width, torch.zeros_like(top, dtype=torch.bool))
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        each_its_own = self._each(lambda values: values.reshape(1, -1))  # (1, V)
+        return resized_crops(planes.transpose(0, 1), each_its_own, planes.shape[-1])
+
+
+def resized_crops(images: Tensor, crop: Crop, image_size: int) -> Tensor:
+    """Crops of images, (N, 3, H, W) float in [0, 1], as planes (3, B N, S, S) in [0, 1], view first."""
     N, _, H, W = images.shape
-    S = parameters.image_size
-    flip = parameters.flip
-    wx = resampling_matrix(parameters.left, parameters.width, flip, W, S, images.dtype)  # (2, N, S, W)
-    wy = resampling_matrix(parameters.top, parameters.height, torch.zeros_like(flip), H, S, images.dtype)
-    planes = images.new_empty(3, 2, N, S, S)
-    for view in range(2):
-        rows = torch.bmm(images.reshape(N, 3 * H, W), wx[view].mT).view(N, 3, H, S)
-        for channel in range(3):  # one product for all three would copy wy three times
-            torch.bmm(wy[view], rows[:, channel], out=planes[channel, view])
+    B, S = len(crop.top), image_size
+    wx = resampling_matrix(crop.left, crop.width, crop.flip, W, S, images.dtype)  # (B, N, S, W)
+    wy = resampling_matrix(crop.top, crop.height, torch.zeros_like(crop.flip), H, S, images.dtype)
+    planes = images.new_empty(3, B, N, S, S)
+    with tensor_cores():
+        for view in range(B):
+            rows = torch.bmm(images.reshape(N, 3 * H, W), wx[view].mT).view(N, 3, H, S)
+            for channel in range(3):  # one product for all three would copy wy three times
+                torch.bmm(wy[view], rows[:, channel], out=planes[channel, view])
     return planes.clamp_(0, 1).flatten(1, 2)  # bicubic overshoots at edges
 
 

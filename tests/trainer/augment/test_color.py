@@ -5,10 +5,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from models.config import Augmentation
-from trainer.augment import ViewParameters, sample_parameters
-from trainer.augment.color import jitter_colors, shift_hue, to_gray
-from trainer.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
+from tests.trainer.augment.drawn import draw
+from trainer.augment.color import BRIGHTNESS, CONTRAST, HUE, SATURATION, ColorJitter, jitter_colors, shift_hue
 
 NUM_IMAGES = 48
 
@@ -24,14 +22,12 @@ def images(seed: int, num_views: int = 2 * NUM_IMAGES, dtype: torch.dtype = torc
     return pixels
 
 
-def parameters(**changes: object) -> ViewParameters:
+def parameters(**changes: object) -> ColorJitter:
     """Parameters of strong jitter for NUM_IMAGES images."""
-    config = Augmentation(color_probability=1).model_copy(update=changes)
-    sizes = torch.full((NUM_IMAGES,), 8)
-    return sample_parameters(config, sizes, sizes, 8, seed=5, step=6)
+    return draw(ColorJitter, "color_jitter", NUM_IMAGES, **{"color_probability": 1, **changes})
 
 
-def only(operation: int) -> ViewParameters:
+def only(operation: int) -> ColorJitter:
     """Parameters under which one operation alone changes colours."""
     drawn = parameters()
     neutral = {
@@ -45,12 +41,12 @@ def only(operation: int) -> ViewParameters:
     return dataclasses.replace(drawn, **changes)
 
 
-def jittered(pixels: torch.Tensor, drawn: ViewParameters) -> torch.Tensor:
+def jittered(pixels: torch.Tensor, drawn: ColorJitter) -> torch.Tensor:
     """The jitter on (V, 3, H, W), leaving its argument alone."""
     return jitter_colors(pixels.transpose(0, 1).clone(), drawn).transpose(0, 1)
 
 
-def torchvision_step(image: torch.Tensor, drawn: ViewParameters, operation: int, view: int) -> torch.Tensor:
+def torchvision_step(image: torch.Tensor, drawn: ColorJitter, operation: int, view: int) -> torch.Tensor:
     """One operation of one view by torchvision; brightness with its offset, which torchvision lacks."""
     names = {BRIGHTNESS: "brightness", CONTRAST: "contrast", SATURATION: "saturation", HUE: "hue_shift"}
     value = float(getattr(drawn, names[operation]).flatten()[view])
@@ -117,10 +113,3 @@ def test_a_view_without_jitter_keeps_its_colours() -> None:
     assert 0 < untouched.sum() < len(untouched)
     same = (jittered(pixels, drawn) == pixels).flatten(1).all(1)
     assert torch.equal(same, untouched)
-
-
-def test_grayscale_is_torchvisions() -> None:
-    """Grayscale equals torchvision's rgb_to_grayscale with three channels."""
-    pixels = images(6)
-    expected = F.rgb_to_grayscale(pixels, num_output_channels=3)
-    torch.testing.assert_close(to_gray(pixels.transpose(0, 1)).transpose(0, 1), expected, rtol=0, atol=1e-15)

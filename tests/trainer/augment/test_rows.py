@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from trainer.augment.color import shift_hue
-from trainer.augment.rows import _on_all, _on_picked
+from trainer.augment.rows import _on_all, _on_picked, on_rows
 
 
 def test_both_ways_to_treat_some_views_agree() -> None:
@@ -21,3 +22,16 @@ def test_no_active_view_changes_nothing() -> None:
     planes = torch.rand((3, 4, 5, 5), generator=torch.Generator().manual_seed(1))
     result = _on_picked(planes.clone(), torch.zeros(4, dtype=torch.bool), shift_hue, torch.zeros(4, 1, 1))
     assert torch.equal(result, planes)
+
+
+def test_under_the_compiler_all_views_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled has one shape for all steps, so it computes all views and selects, as on CUDA."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    shapes = []
+
+    def operation(planes: torch.Tensor) -> torch.Tensor:
+        shapes.append(planes.shape[1])
+        return 1 - planes
+
+    on_rows(torch.zeros(3, 4, 5, 5), torch.tensor([True, False, False, True]), operation)
+    assert shapes == [4]
