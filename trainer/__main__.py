@@ -46,7 +46,7 @@ def main(path: Path) -> int:
         run.fail(error)
         return 1
     except torch.OutOfMemoryError as error:
-        run.fail(RunError("rank_oom", f"the device ran out of memory; lower recipe.batch_size ({error})"))
+        run.fail(RunError("rank_oom", f"the device ran out of memory; set recipe.microbatch_size ({error})"))
         return 1
     return 0
 

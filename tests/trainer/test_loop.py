@@ -12,47 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import models.export
-from models.config import pretrain_recipe
 from models.export import load_model
 from models.simclr import SimCLR
+from tests.trainer.pretraining import run_folder
 from trainer.__main__ import main
-from trainer.augment import sample_parameters, two_views
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
-from trainer.data import ImageStore, epoch_order
-from trainer.loop import Interrupted, pretrain, train_step
-from trainer.loss import nt_xent
-from trainer.optim import build_optimizer
-from trainer.pack import Pack, PackWriter
-from trainer.run import INTERRUPTED, RunError, RunFolder, RunSpec
+from trainer.loop import Interrupted, pretrain
+from trainer.run import INTERRUPTED, RunError, RunFolder
 
-RECIPE: dict[str, Any] = {
-    "batch_size": 8,
-    "precision": "float32",
-    "preprocessing": {"image_size": 16},
-    "encoder": {"name": "resnet10", "width": 0.25},
-    "head": {"output_size": 8},
-    "optimizer": {"learning_rate": 0.5, "scaling": "none"},
-    "schedule": {"epochs": 3, "warmup_epochs": 1},
-}
 CPU = torch.device("cpu")
-
-
-def run_folder(path: Path, *, num_others: int = 0, **changes: Any) -> RunFolder:
-    """A run folder over 20 random images of 20 x 18 pixels, and as many others in each of `test` and `val`."""
-    run = RunFolder(path)
-    run.create(RunSpec(kind="pretrain", recipe={**RECIPE, **changes}))
-    writer = PackWriter(run.dataset, storage_side=48, preprocessing_version=1)
-    rng = np.random.default_rng(0)
-    for i, split in enumerate(["train"] * 20 + ["test", "val"] * num_others):
-        image = rng.integers(0, 256, (20, 18, 3), dtype=np.uint8)
-        writer.add(image, label=i % 2, split=split, sha256=i.to_bytes(32))
-    writer.close(["a", "b"])
-    return run
 
 
 def never() -> bool:
@@ -67,32 +39,6 @@ def after(num_steps: int) -> Callable[[], bool]:
 
 def events(run: RunFolder) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run.events.read_text().splitlines()]
-
-
-def test_a_step_is_algorithm_1(tmp_path: Path) -> None:
-    """A step's loss and new weights are those of the algorithm written out over one concatenated pass of 2N views."""
-    run = run_folder(tmp_path)
-    recipe = pretrain_recipe(run.spec().recipe)
-    pack = Pack.open(run.dataset)
-    store = ImageStore(pack, pack.split("train"), CPU)
-    indices = epoch_order(20, seed=0, epoch=0)[:8]
-    torch.manual_seed(0)
-    model, reference = SimCLR(recipe).train(), SimCLR(recipe).train()
-    reference.load_state_dict(model.state_dict())
-    optimizer, reference_optimizer = (build_optimizer(m, recipe.optimizer) for m in (model, reference))
-    for group in (*optimizer.param_groups, *reference_optimizer.param_groups):
-        group["lr"] = 0.5
-
-    loss = train_step(model, optimizer, store, indices, recipe, step=5)
-
-    batch = store.batch(indices)
-    x = two_views(batch, sample_parameters(recipe.augmentation, batch.heights, batch.widths, 16, seed=0, step=5))
-    expected = nt_xent(reference.head(reference.encoder(x)), recipe.loss.temperature)
-    expected.backward()  # type: ignore[no-untyped-call]
-    reference_optimizer.step()
-    torch.testing.assert_close(loss, expected.detach())
-    for (name, w), v in zip(model.named_parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(w, v, msg=name)
 
 
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -182,7 +128,7 @@ def test_a_diverged_run_stops_and_keeps_its_last_good_state(tmp_path: Path) -> N
     for path in run.checkpoints.iterdir():
         path.rename(diverged.checkpoints / path.name)
     good = (diverged.checkpoints / "step-00000002.pt").read_bytes()
-    with pytest.raises(RunError, match=r"loss is (nan|inf) at step \d+ of 60") as failure:
+    with pytest.raises(RunError, match=r"(loss is (nan|inf) at|not finite after) step \d+ of 60") as failure:
         pretrain(diverged, never)
     assert failure.value.code == "non_finite_loss"
     assert (diverged.checkpoints / "step-00000002.pt").read_bytes() == good

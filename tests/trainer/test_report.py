@@ -1,0 +1,55 @@
+"""A run that has diverged is refused by the step at which it did."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models.config import pretrain_recipe
+from tests.trainer.pretraining import RECIPE
+from trainer.report import Report
+from trainer.run import RunError, RunFolder
+
+
+def report(folder: Path) -> Report:
+    return Report(RunFolder(folder), pretrain_recipe(RECIPE), first_step=4, steps=100, steps_per_epoch=10)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_the_first_bad_step_is_named_however_late_it_is_seen(tmp_path: Path, bad: float) -> None:
+    """Losses are read once a second; the reason names the step that diverged, not the newest."""
+    told = report(tmp_path)
+    for step, loss in enumerate([2.0, 1.0, bad, bad, 3.0], start=4):
+        told.step(step, torch.tensor(loss), rate=0.1)
+    with pytest.raises(
+        RunError, match=rf"the loss is {bad} at step 7 of 100; lower optimizer.learning_rate"
+    ) as failure:
+        told.refuse_non_finite_loss()
+    assert failure.value.code == "non_finite_loss"
+    assert failure.value.details == {"step": 7}
+    assert told.last_loss == 1.0
+
+
+def test_finite_losses_are_read_once(tmp_path: Path) -> None:
+    """The last of them is the run's loss, and the next look starts after it."""
+    told = report(tmp_path)
+    for step, loss in enumerate([2.0, 1.5], start=4):
+        told.step(step, torch.tensor(loss), rate=0.1)
+    told.refuse_non_finite_loss()
+    assert told.last_loss == 1.5
+    told.step(6, torch.tensor(float("nan")), rate=0.1)
+    with pytest.raises(RunError, match="at step 7 of 100"):
+        told.refuse_non_finite_loss()
+
+
+@pytest.mark.parametrize("name", ["weight", "running_var"])
+def test_weights_spoilt_by_a_finite_loss_are_refused(tmp_path: Path, name: str) -> None:
+    """An update can overflow though its loss didn't; such a model isn't checkpointed."""
+    model = nn.BatchNorm1d(3)
+    told = report(tmp_path)
+    told.refuse_non_finite_weights(model)
+    dict(model.state_dict())[name][1] = torch.inf
+    told.step(4, torch.tensor(1.0), rate=0.1)
+    with pytest.raises(RunError, match="weights are not finite after step 5 of 100"):
+        told.refuse_non_finite_weights(model)

@@ -1,0 +1,83 @@
+"""What a pretraining run tells its run folder, and the refusal of one that has diverged."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.config import PretrainRecipe
+from trainer.run import RunError, RunFolder
+
+REPORT_SECONDS = 1.0
+REMEDY = "lower optimizer.learning_rate, lengthen schedule.warmup_epochs or raise loss.temperature, and start again"
+
+
+@dataclass
+class Report:
+    """Tells the run folder once a second how training goes; only then does the host wait for the device."""
+
+    run: RunFolder
+    recipe: PretrainRecipe
+    first_step: int
+    steps: int
+    steps_per_epoch: int
+
+    def __post_init__(self) -> None:
+        self.started = self.window_at = time.monotonic()
+        self.window_step = self.done = self.first_step
+        self.unread: list[Tensor] = []  # losses of the last steps up to `done`, still on the device
+        self.last_loss = math.nan
+        self.seconds_before = 0.0
+
+    def state(self) -> dict[str, float]:
+        """What a run that goes on from here, or has ended, knows: the last loss and the seconds of training."""
+        return {"loss": self.last_loss, "seconds": self.seconds_before + time.monotonic() - self.started}
+
+    def go_on_from(self, state: dict[str, float]) -> None:
+        """Take up the `state` of the process that trained before; there may be no step left."""
+        self.last_loss, self.seconds_before = state["loss"], state["seconds"]
+
+    def step(self, step: int, loss: Tensor, rate: float) -> None:
+        """Note the loss of a step, and report if a second has passed or it was the last."""
+        self.unread.append(loss)
+        self.done = step + 1
+        now = time.monotonic()
+        if now - self.window_at < REPORT_SECONDS and self.done < self.steps:
+            return
+        self.refuse_non_finite_loss()
+        images_per_second = (self.done - self.window_step) * self.recipe.batch_size / (now - self.window_at)
+        self.run.emit(
+            "metrics",
+            step=self.done,
+            steps=self.steps,
+            epoch=self.done / self.steps_per_epoch,
+            epochs=self.recipe.schedule.epochs,
+            loss=self.last_loss,
+            learning_rate=rate,
+            images_per_second=images_per_second,
+            eta_seconds=(self.steps - self.done) * self.recipe.batch_size / images_per_second,
+        )
+        self.window_at, self.window_step = now, self.done
+
+    def refuse_non_finite_loss(self) -> None:
+        """Raise RunError if a loss since the last look isn't a finite number; it names the first such step."""
+        losses = torch.stack(self.unread).tolist() if self.unread else []
+        for step, loss in enumerate(losses, start=self.done - len(losses) + 1):
+            if not math.isfinite(loss):
+                message = f"the loss is {loss} at step {step} of {self.steps}; {REMEDY}"
+                raise RunError("non_finite_loss", message, details={"step": step})
+            self.last_loss = loss
+        self.unread.clear()
+
+    def refuse_non_finite_weights(self, model: nn.Module) -> None:
+        """Raise RunError if an update has spoilt the model, so that no checkpoint holds what can't go on."""
+        finite = torch.stack([torch.isfinite(value).all() for value in model.state_dict().values()])
+        if not finite.all():
+            message = f"weights are not finite after step {self.done} of {self.steps}; {REMEDY}"
+            raise RunError("non_finite_loss", message, details={"step": self.done})
+
+    def mean_images_per_second(self) -> float:
+        """Over all processes that trained."""
+        return self.done * self.recipe.batch_size / self.state()["seconds"]
