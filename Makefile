@@ -7,7 +7,7 @@ DATA_DIR ?= simclr-data
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help setup demo up test check bench lock
+.PHONY: help setup demo up test mutations check bench throughput cifar10 lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,15 +30,26 @@ up: setup ## the whole service in the foreground, on DATA_DIR, HOST and PORT
 test: setup ## all tests, with a real PostgreSQL, Redis and HTTP
 	$(BIN)/pytest
 
-check: setup ## what CI runs: format, lint, types, import contracts, tests
+mutations: setup ## break the mathematics line by line: the tests have to notice each
+	$(BIN)/python -m tests.mutations
+
+check: setup ## what CI runs: format, lint, types, import contracts, tests, mutations
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+	$(MAKE) mutations
 
 bench: setup ## how often a copy of a photo finds its original with the demo's model; DATA=folder-or-archive
 	$(BIN)/python benchmarks/photo_copies.py --data-dir $(DATA_DIR) --port $(PORT) --photos "$(DATA)"
+
+throughput: setup ## images/s of training beside its step alone and beside lightly
+	$(BIN)/python -m pip install --disable-pip-version-check -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/train_throughput.py
+
+cifar10: setup ## top-1 on CIFAR-10 by epochs, and with labels; DATA=archive of train/CLASS/*.jpg and test/CLASS/*.jpg
+	$(BIN)/python benchmarks/cifar10.py --data "$(DATA)"
 
 lock: ## pin the newest versions in requirements.lock, with hashes and without addresses (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -1,0 +1,308 @@
+"""Breaks one line of the mathematics at a time and runs the tests that should notice.
+
+    python -m tests.mutations [NAME ...]
+
+Each mutation is made in a copy of the tree. Prints a line for each, and exits with 1 if a broken line went unnoticed,
+if the tests fail without any change, or if a line to break is no longer there.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FAILED_TESTS = 1  # pytest's exit status; another one means that they did not run
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One deliberate mistake: in `file`, `old` (which occurs once) becomes `new`; `tests` should fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def broken(self, text: str) -> str:
+        """The file's text with the mistake. Raises ValueError if the line is not there exactly once."""
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} occurs {text.count(self.old)} times in {self.file}")
+        return text.replace(self.old, self.new)
+
+
+MUTATIONS = [
+    Mutation(
+        "nt-xent: an anchor is its own negative",
+        "trainer/losses/similarities.py",
+        "s.diagonal(block.itself).fill_(-torch.inf)",
+        "s.diagonal(block.itself)",
+        "tests/trainer/losses/test_nt_xent.py",
+    ),
+    Mutation(
+        "nt-xent: pushes the positive away",
+        "trainer/losses/nt_xent.py",
+        "return (lse - positive).mean()",
+        "return (lse + positive).mean()",
+        "tests/trainer/losses/test_nt_xent.py",
+    ),
+    Mutation(
+        "nt-xent: pairs an image with its neighbour",
+        "trainer/losses/nt_xent.py",
+        "positive = (z * z.roll(len(z) // 2, 0))",
+        "positive = (z * z.roll(1, 0))",
+        "tests/trainer/losses/test_nt_xent.py",
+    ),
+    Mutation(
+        "nt-xent: no l2 normalisation",
+        "trainer/losses/nt_xent.py",
+        "F.normalize(z, dim=1) if normalize else z",
+        "z",
+        "tests/trainer/losses/test_nt_xent.py",
+    ),
+    Mutation(
+        "nt-xent: normalised over the batch",
+        "trainer/losses/nt_xent.py",
+        "F.normalize(z, dim=1)",
+        "F.normalize(z, dim=0)",
+        "tests/trainer/losses/test_nt_xent.py",
+    ),
+    Mutation(
+        "nt-xent: the gradient forgets the columns",
+        "trainer/losses/nt_xent.py",
+        "weights += s.sub_(lse[block.columns]).exp_()",
+        "weights += 0",
+        "tests/trainer/losses/test_nt_xent.py",
+    ),
+    Mutation(
+        "nt-xent: temperature multiplies",
+        "trainer/losses/similarities.py",
+        "(z[block.rows] / temperature)",
+        "(z[block.rows] * temperature)",
+        "tests/trainer/losses/test_nt_xent.py",
+    ),
+    Mutation(
+        "nt-xent kernel: an anchor is its own negative",
+        "trainer/losses/nt_xent_triton.py",
+        "allowed = (i != k) & (k < num_views)",
+        "allowed = k < num_views",
+        "tests/trainer/losses/test_nt_xent_triton.py",
+    ),
+    Mutation(
+        "nt-logistic: negatives attract",
+        "trainer/losses/nt_logistic.py",
+        "-F.logsigmoid(-negatives)",
+        "-F.logsigmoid(negatives)",
+        "tests/trainer/losses/test_nt_logistic.py",
+    ),
+    Mutation(
+        "margin: positive and negative swapped",
+        "trainer/losses/margin.py",
+        "F.relu(negatives - positives + margin)",
+        "F.relu(positives - negatives + margin)",
+        "tests/trainer/losses/test_margin.py",
+    ),
+    Mutation(
+        "semi-hard: takes the hardest",
+        "trainer/losses/pairs.py",
+        "negatives.masked_fill(negatives >= positives, -torch.inf)",
+        "negatives",
+        "tests/trainer/losses/test_margin.py tests/trainer/losses/test_pairs.py",
+    ),
+    Mutation(
+        "lars: weight decay after the trust ratio",
+        "trainer/optim.py",
+        "_trust_ratios(weights, gradients)",
+        "_trust_ratios(weights, [w.grad for w in weights])",
+        "tests/trainer/test_optim.py",
+    ),
+    Mutation(
+        "lars: rate outside the momentum buffer",
+        "trainer/optim.py",
+        "torch._foreach_sub_(weights, buffers)",
+        'torch._foreach_sub_(weights, buffers, alpha=group["lr"])',
+        "tests/trainer/test_optim.py",
+    ),
+    Mutation(
+        "lars: batch norm and biases adapt",
+        "trainer/optim.py",
+        'groups[1]["adapt"] = False',
+        'groups[1]["adapt"] = True',
+        "tests/trainer/test_optim.py",
+    ),
+    Mutation(
+        "schedule: warm-up starts a step late",
+        "trainer/optim.py",
+        "return peak * step / warmup_steps",
+        "return peak * (step - 1) / warmup_steps",
+        "tests/trainer/test_optim.py",
+    ),
+    Mutation(
+        "schedule: cosine over all steps",
+        "trainer/optim.py",
+        "schedule.epochs * steps_per_epoch - warmup_steps",
+        "schedule.epochs * steps_per_epoch",
+        "tests/trainer/test_optim.py",
+    ),
+    Mutation(
+        "step: h in another order",
+        "trainer/step.py",
+        "h = torch.cat(views, 1).flatten(0, 1).requires_grad_()",
+        "h = torch.cat(views, 0).flatten(0, 1).requires_grad_()",
+        "tests/trainer/test_step.py",
+    ),
+    Mutation(
+        "step: microbatches mix up the views",
+        "trainer/step.py",
+        "return torch.cat((x1[part], x2[part]))",
+        "return torch.cat((x2[part], x1[part]))",
+        "tests/trainer/test_step.py",
+    ),
+    Mutation(
+        "step: statistics move twice",
+        "trainer/step.py",
+        "norm.momentum = 0.0",
+        "norm.momentum = 0.1",
+        "tests/trainer/test_step.py",
+    ),
+    Mutation(
+        "step: a pass for each view",
+        "trainer/step.py",
+        "_, z = model(x)  # (2N, D)",
+        "z = torch.cat([model(view)[1] for view in x.chunk(2)])  # (2N, D)",
+        "tests/trainer/test_step.py",
+    ),
+    Mutation(
+        "resnet: last gamma starts at 1",
+        "models/resnet.py",
+        "nn.init.zeros_(norm.weight)",
+        "nn.init.ones_(norm.weight)",
+        "tests/models/test_resnet.py",
+    ),
+    Mutation(
+        "head: ReLU after the last layer",
+        "models/heads.py",
+        "self.extend([linear, norm] if i == last else [linear, norm, nn.ReLU()])",
+        "self.extend([linear, norm, nn.ReLU()])",
+        "tests/models/test_heads.py",
+    ),
+    Mutation(
+        "crop: not antialiased",
+        "trainer/augment/crop.py",
+        "reach = scale.clamp(min=1)",
+        "reach = scale.clamp(max=1)",
+        "tests/trainer/augment/test_crop.py",
+    ),
+    Mutation(
+        "crop: area uniform in the side",
+        "trainer/augment/boxes.py",
+        "area = heights * widths * uniform(columns[2::2], *config.crop_area)",
+        "area = heights * widths * uniform(columns[2::2], *config.crop_area) ** 2",
+        "tests/trainer/augment/test_boxes.py",
+    ),
+    Mutation(
+        "crop: ratio not log-uniform",
+        "trainer/augment/boxes.py",
+        "np.exp(uniform(columns[3::2], *np.log(config.crop_ratio)))",
+        "uniform(columns[3::2], *config.crop_ratio)",
+        "tests/trainer/augment/test_boxes.py",
+    ),
+    Mutation(
+        "jitter: clipped once at the end",
+        "trainer/augment/color.py",
+        "on_rows(planes, shift.flatten() != 0, shift_hue, shift).clamp_(0, 1)",
+        "on_rows(planes, shift.flatten() != 0, shift_hue, shift)",
+        "tests/trainer/augment/test_color.py",
+    ),
+    Mutation(
+        "jitter: both views alike",
+        "trainer/augment/draws.py",
+        "table = generator.random((self.num_images, 2, num_columns))",
+        "table = generator.random((self.num_images, 1, num_columns)).repeat(2, 1)",
+        "tests/trainer/augment/test_parameters.py",
+    ),
+    Mutation(
+        "blur: kernel not normalised",
+        "trainer/augment/blur.py",
+        "(2 * taps.sum(1, keepdim=True) - 1)",
+        "taps.sum(1, keepdim=True)",
+        "tests/trainer/augment/test_blur.py",
+    ),
+    Mutation(
+        "noise: sine for cosine",
+        "trainer/augment/noise.py",
+        "v.mul_(2 * math.pi).cos_()",
+        "v.mul_(math.pi).cos_()",
+        "tests/trainer/augment/test_noise.py",
+    ),
+    Mutation(
+        "rotation: clockwise",
+        "trainer/augment/rotation.py",
+        "views.rot90(1, (-2, -1))",
+        "views.rot90(3, (-2, -1))",
+        "tests/trainer/augment/test_rotation.py",
+    ),
+]
+
+
+def copy_tree(folder: Path) -> Path:
+    """The packages and their tests, in a new folder."""
+    tree = Path(tempfile.mkdtemp(dir=folder))
+    for name in ("models", "trainer", "service", "tests"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    return tree
+
+
+def run_tests(tree: Path, tests: str) -> int:
+    """Exit status of pytest on the tree's own packages; the copy comes first on the path, before the installed one."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, check=False).returncode
+
+
+def outcome(mutation: Mutation, folder: Path) -> str:
+    """`caught`, or what went wrong."""
+    tree = copy_tree(folder)
+    path = tree / mutation.file
+    path.write_text(mutation.broken(path.read_text()))
+    status = run_tests(tree, mutation.tests)
+    shutil.rmtree(tree)
+    return "caught" if status == FAILED_TESTS else f"NOT CAUGHT (pytest's status {status})"
+
+
+def chosen(names: Iterable[str]) -> list[Mutation]:
+    """The mutations of these names, or all."""
+    wanted = set(names)
+    unknown = wanted - {mutation.name for mutation in MUTATIONS}
+    if unknown:
+        sys.exit(f"no mutation named {', '.join(sorted(unknown))}; there are: {', '.join(m.name for m in MUTATIONS)}")
+    return [mutation for mutation in MUTATIONS if not wanted or mutation.name in wanted]
+
+
+def main() -> int:
+    """Run the mutations that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    mutations = chosen(parser.parse_args().names)
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        tests = " ".join(sorted({file for mutation in mutations for file in mutation.tests.split()}))
+        if run_tests(copy_tree(Path(folder)), tests):
+            sys.exit(f"the tests fail without any change: pytest {tests}")
+        for mutation, result in zip(mutations, pool.map(lambda m: outcome(m, Path(folder)), mutations), strict=True):
+            print(f"{result:12} {mutation.name:40} {mutation.file}", flush=True)
+            survivors += result != "caught"
+    print(f"{len(mutations) - survivors} of {len(mutations)} caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
