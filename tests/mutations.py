@@ -231,8 +231,8 @@ MUTATIONS = [
     Mutation(
         "blur: kernel not normalised",
         "trainer/augment/blur.py",
-        "(2 * taps.sum(1, keepdim=True) - 1)",
-        "taps.sum(1, keepdim=True)",
+        "taps.div_(taps.sum(1, keepdim=True))",
+        "taps.div_(math.sqrt(2 * math.pi) * sigma[:, None])",
         "tests/trainer/augment/test_blur.py",
     ),
     Mutation(

@@ -1,13 +1,15 @@
-"""Gaussian blur as two products with a small banded matrix an image.
+"""Gaussian blur as products of blocks of each line with one small matrix a view.
 
-Legend: V views, S their side, r the kernel's radius in pixels.
+Legend: V views, S their side, r the kernel's radius in pixels, b the pixels of a block, K taps.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.config import Augmentation
@@ -15,6 +17,8 @@ from trainer.augment.draws import Stream, as_float32, uniform
 from trainer.augment.operation import Operation
 from trainer.augment.products import tensor_cores
 from trainer.augment.rows import on_rows
+
+BLOCK = 64  # a product makes about so many pixels of a line from themselves and r neighbours on each side
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,34 @@ def blur(planes: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _blur_all(planes: Tensor, sigma: Tensor) -> Tensor:
-    weights = blur_matrix(sigma.to(planes.dtype), planes.shape[-1])  # (V, S, S)
+    S = planes.shape[-1]
+    r = S // 10 // 2
+    num_blocks = math.ceil(S / BLOCK)
+    b = math.ceil(S / num_blocks)
+    weights = toeplitz(gaussian(sigma.to(planes.dtype), r), b)  # (V, b + 2r, b)
+    beyond = r, r + num_blocks * b - S  # of the last block's pixels some may be too many
+    x = F.pad(planes, beyond + beyond, mode="reflect").transpose(0, 1)  # (V, 3, S', S'), S' = num_blocks b + 2r
     with tensor_cores():
-        return torch.stack([weights.bmm(plane).bmm(weights.mT) for plane in planes])
+        x = x.unfold(3, b + 2 * r, b).flatten(1, 3).bmm(weights)  # (V, 3 S' num_blocks, b)
+        x = x.view(len(sigma), 3, -1, num_blocks * b)[..., :S]  # (V, 3, S', S)
+        x = x.unfold(2, b + 2 * r, b).flatten(1, 3).bmm(weights)  # (V, 3 num_blocks S, b)
+    x = x.view(len(sigma), 3, num_blocks, S, b).permute(1, 0, 2, 4, 3)  # (3, V, num_blocks, b, S)
+    return x.flatten(2, 3)[:, :, :S]
 
 
-def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """Weights (V, S, S) that convolve a line of `size` pixels with a Gaussian of sigma (V,), reflected at its ends.
+def gaussian(sigma: Tensor, radius: int) -> Tensor:
+    """A Gaussian of sigma (V,) at -radius .. radius, made to add up to 1: (V, 2 radius + 1)."""
+    distances = torch.arange(-radius, radius + 1, device=sigma.device, dtype=sigma.dtype)
+    taps = distances.div(sigma.clamp(min=1e-3)[:, None]).square_().mul_(-0.5).exp_()  # sigma 0: a spike
+    return taps.div_(taps.sum(1, keepdim=True))
 
-    Pixel j weighs in at itself and at its two mirror images, -j and 2 (S - 1) - j.
+
+def toeplitz(taps: Tensor, size: int) -> Tensor:
+    """Weights (V, size + K - 1, size) by which so many pixels of a line become `size`, convolved with taps (V, K).
+
+    The taps, and zeros, written over and over in rows shorter than their period by one: each row is the one above
+    shifted by one.
     """
-    radius = size // 10 // 2
-    distances = torch.arange(radius + 1, device=sigma.device, dtype=sigma.dtype)
-    taps = distances.div(sigma.clamp(min=1e-3)[:, None]).square_().mul_(-0.5).exp_()  # (V, r + 1); sigma 0: a spike
-    taps = taps / (2 * taps.sum(1, keepdim=True) - 1)
-    taps = torch.nn.functional.pad(taps, (0, 1))  # distances beyond the radius read a 0
-    i = torch.arange(size, device=sigma.device)[:, None]
-    j = i.mT
-    outside = radius + 1
-    left = torch.where(j > 0, i + j, outside)
-    right = torch.where(j < size - 1, 2 * (size - 1) - i - j, outside)
-    mirrored = [taps[:, distance.clamp(max=outside)] for distance in ((i - j).abs(), left, right)]
-    return mirrored[0].add_(mirrored[1]).add_(mirrored[2])
+    K = taps.shape[1]
+    rows = F.pad(taps, (0, size)).repeat(1, size)[:, : size * (size + K - 1)]
+    return rows.view(-1, size, size + K - 1).mT

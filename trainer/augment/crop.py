@@ -11,12 +11,15 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from models.config import Augmentation
 from trainer.augment.boxes import Boxes, centred_boxes, random_boxes
 from trainer.augment.draws import Stream
 from trainer.augment.operation import Operation
 from trainer.augment.products import tensor_cores
+
+LARGEST_BATCHED = 64  # pixels; a CPU's products for a larger view cost more than a call for each
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,29 @@ class Crop(Operation):
 
 
 def resized_crops(images: Tensor, crop: Crop, image_size: int) -> Tensor:
-    """Crops of images, (N, 3, H, W) float in [0, 1], as planes (3, B N, S, S) in [0, 1], view first."""
+    """Crops of images, (N, 3, H, W) float in [0, 1], as planes (3, B N, S, S) in [0, 1], view first.
+
+    A CPU resamples large views one by one: it can leave out all that lies outside a box and beyond the kernel.
+    """
+    one_by_one = images.device.type == "cpu" and image_size > LARGEST_BATCHED
+    planes = (crops_one_by_one if one_by_one else crops_by_products)(images, crop, image_size)  # (3, B, N, S, S)
+    return planes.clamp_(0, 1).flatten(1, 2)  # bicubic overshoots at edges
+
+
+def crops_one_by_one(images: Tensor, crop: Crop, image_size: int) -> Tensor:
+    """Crops of images (N, 3, H, W), as planes (3, B, N, S, S), each resampled by torch: 0.3 ms of a CPU at 224."""
+    planes = images.new_empty(3, *crop.top.shape, image_size, image_size)
+    boxes = torch.stack((crop.top, crop.left, crop.height, crop.width, crop.flip), -1)  # (B, N, 5)
+    for view, boxes_of_view in enumerate(boxes.tolist()):
+        for row, (top, left, height, width, flip) in enumerate(boxes_of_view):
+            box = images[None, row, :, top : top + height, left : left + width]  # (1, 3, height, width)
+            (resized,) = interpolate(box, size=(image_size, image_size), mode="bicubic", antialias=True)
+            planes[:, view, row] = resized.flip(-1) if flip else resized
+    return planes
+
+
+def crops_by_products(images: Tensor, crop: Crop, image_size: int) -> Tensor:
+    """Crops of images (N, 3, H, W), as planes (3, B, N, S, S), all at once."""
     N, _, H, W = images.shape
     B, S = len(crop.top), image_size
     wx = resampling_matrix(crop.left, crop.width, crop.flip, W, S, images.dtype)  # (B, N, S, W)
@@ -67,7 +92,7 @@ def resized_crops(images: Tensor, crop: Crop, image_size: int) -> Tensor:
             rows = torch.bmm(images.reshape(N, 3 * H, W), wx[view].mT).view(N, 3, H, S)
             for channel in range(3):  # one product for all three would copy wy three times
                 torch.bmm(wy[view], rows[:, channel], out=planes[channel, view])
-    return planes.clamp_(0, 1).flatten(1, 2)  # bicubic overshoots at edges
+    return planes
 
 
 def resampling_matrix(

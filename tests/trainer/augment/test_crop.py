@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from models.config import Augmentation
 from tests.trainer.augment import reference
 from tests.trainer.augment.drawn import noise_images
 from trainer.augment import sample_parameters
-from trainer.augment.crop import Crop, keys_kernel, resized_crops
+from trainer.augment.crop import Crop, crops_by_products, crops_one_by_one, keys_kernel, resized_crops
 from trainer.augment.draws import Stream
 
 SIZES = [(40, 64), (64, 40), (9, 70), (50, 50), (33, 47), (64, 64)]  # heights and widths of a ragged batch
@@ -21,17 +23,29 @@ def ragged_images(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return images, heights, widths
 
 
+@pytest.mark.parametrize("resample", [crops_by_products, crops_one_by_one])
 @pytest.mark.parametrize("image_size", [8, 31, 96])
-def test_crops_equal_torchvisions_on_ragged_images(image_size: int) -> None:
+def test_crops_equal_torchvisions_on_ragged_images(
+    image_size: int, resample: Callable[[torch.Tensor, Crop, int], torch.Tensor]
+) -> None:
     """Crop, antialiased bicubic resize and flip are torchvision's to 1e-12 in float64, shrinking and enlarging."""
     images, heights, widths = ragged_images(0)
     parameters = sample_parameters(Augmentation(), heights, widths, image_size, seed=1, step=2)
-    planes = resized_crops(images, parameters.start, image_size).unflatten(1, (2, len(SIZES)))
+    planes = resample(images, parameters.start, image_size).clamp(0, 1)
     for view in range(2):
         for row, (height, width) in enumerate(SIZES):
             value = reference.values_of(parameters.start, view, row)
             expected = reference.resized_crop(images[row, :, :height, :width], value, image_size)
             torch.testing.assert_close(planes[:, view, row], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("image_size", [64, 65])
+def test_small_and_large_views_are_resampled_alike(image_size: int) -> None:
+    """The size at which a CPU changes its way changes no view: batch layout, range and order of views are the same."""
+    images, heights, widths = ragged_images(5)
+    crop = sample_parameters(Augmentation(), heights, widths, image_size, seed=1, step=2).start
+    expected = crops_by_products(images, crop, image_size).clamp(0, 1).flatten(1, 2)
+    torch.testing.assert_close(resized_crops(images, crop, image_size), expected, rtol=0, atol=1e-12)
 
 
 def test_flipped_and_unflipped_views_were_compared() -> None:

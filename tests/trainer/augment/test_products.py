@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.trainer.augment.drawn import draw
-from trainer.augment.blur import Blur, blur_matrix
+from trainer.augment.blur import Blur, gaussian, toeplitz
 from trainer.augment.crop import Crop, resampling_matrix
 from trainer.augment.products import tensor_cores
 
@@ -39,7 +39,8 @@ def test_tf32_crops_and_blurs_to_a_level() -> None:
     crop = draw(Crop, "crop", 16, size=64, branches="one")
     boxes = ((crop.left[0], crop.width[0]), (crop.top[0], crop.height[0]))
     wx, wy = (resampling_matrix(start, length, crop.flip[0], 64, 48, torch.float64) for start, length in boxes)
-    weights = blur_matrix(draw(Blur, "blur", 16, size=64, blur_probability=1).sigma[0].double(), 64)
+    sigma = draw(Blur, "blur", 16, size=64, blur_probability=1).sigma[0].double()
+    weights = toeplitz(gaussian(sigma, 3), 58).mT
     for left, right in ((wy, wx), (weights, weights)):
         exact, rough = two_products(left, images.double(), right)
         assert (exact - rough).abs().max() < 1

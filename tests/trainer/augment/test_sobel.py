@@ -1,4 +1,6 @@
+import numpy as np
 import torch
+from scipy import ndimage
 
 from tests.trainer.augment import reference
 from tests.trainer.augment.drawn import noise_images
@@ -14,6 +16,9 @@ def test_edges_are_scipys() -> None:
     for index in range(4):
         expected = reference.changed(planes[:, index], sobel, *divmod(index, 2))
         torch.testing.assert_close(result[:, index], expected, rtol=0, atol=1e-14)
+    gradients = [[ndimage.sobel(channel, axis, mode="mirror") for axis in (0, 1)] for channel in planes[:, 3].numpy()]
+    by_scipy = torch.from_numpy(np.stack([np.hypot(*pair) for pair in gradients])).clamp(0, 1)
+    torch.testing.assert_close(result[:, 3], by_scipy, rtol=0, atol=1e-14)
 
 
 def test_a_step_of_brightness_is_an_edge() -> None:
