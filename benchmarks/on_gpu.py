@@ -13,13 +13,14 @@ Each stage has --limit seconds, then is asked to end; the next one runs whatever
 OUT/STAGE.log, its last line of JSON to OUT/STAGE.json. What follows `--` is given to the stage, if it is one.
 Exits with 1 unless all stages succeeded.
 
-The machine has Python 3.12 and PyTorch, torchvision, numpy, SciPy, Pillow, ONNX Runtime, onnx and onnxscript. What else
-is needed comes along in --wheels, 11 MB that this fetches wherever there is a network:
+The machine has Python 3.12 and PyTorch, torchvision, numpy, Pillow and ONNX Runtime. What else is needed comes along in
+--wheels, which this fetches wherever there is a network:
 
     pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
         --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
         pydantic pydantic-core annotated-types typing-inspection typing-extensions pebble zstandard \
-        rich markdown-it-py mdurl pygments pytest pluggy iniconfig packaging lightly==1.6.0 lightning-utilities tqdm
+        rich markdown-it-py mdurl pygments pytest pluggy iniconfig packaging lightly==1.6.0 lightning-utilities tqdm \
+        onnx onnxscript onnx-ir ml-dtypes protobuf
 
 They are unpacked into a folder that PYTHONPATH names, and go before what the machine has.
 """
@@ -40,7 +41,7 @@ from zipfile import ZipFile
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("correctness", "loss", "throughput", "cifar10")
 NEEDED = (
-    *("torch", "torchvision", "numpy", "scipy", "PIL", "onnxruntime", "onnx", "onnxscript"),
+    *("torch", "torchvision", "numpy", "PIL", "onnxruntime", "onnx", "onnxscript"),
     *("pydantic", "pebble", "zstandard", "rich", "pytest", "lightly", "lightning_utilities", "tqdm"),
 )
 END_SECONDS = 20.0  # to write a checkpoint

@@ -1,6 +1,7 @@
 """Run folders (trainer/run.py) that the product's own processes work on, watched from a terminal."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from images import write_archive
 
 from service.core.child import child_command
 from service.local_files import LocalImage
+from trainer.memory import KEEP_MEMORY
 from trainer.run import INTERRUPTED, IngestLimits, RunFolder, RunSpec
 
 POLL_SECONDS = 0.5
@@ -82,7 +84,9 @@ def process_of(run: RunFolder) -> Iterator[subprocess.Popen[bytes]]:
     command = child_command([sys.executable, "-m", module, str(run.path)], on_parent_death=signal.SIGTERM)
     with run.log.open("ab") as log:
         # A group of its own: Ctrl-C is for this process, which then asks that one to checkpoint.
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, process_group=0)
+        process = subprocess.Popen(
+            command, env=KEEP_MEMORY | os.environ, stdout=log, stderr=subprocess.STDOUT, process_group=0
+        )
     try:
         yield process
     finally:

@@ -3,7 +3,7 @@
     pip install -r benchmarks/requirements.txt
     python benchmarks/train_throughput.py [--only resnet18_32] [--out throughput.json]
 
-Three are timed in turn, in windows of --seconds, --rounds times:
+Three are timed, --seconds each, --rounds times. The first two take turns of a second:
 
     pipeline   training as it runs here: packed images -> two views -> step
     step       the step alone, on views that are ready
@@ -12,7 +12,8 @@ Three are timed in turn, in windows of --seconds, --rounds times:
 for ResNet-18 on 32 pixels and ResNet-50 on 224, with the same batch size and encoder for all; on CUDA also
 `lightly_bf16`, with autocast to bfloat16 and channels_last, which its documentation doesn't have. Workers run in
 lightly's windows only, as many as there are cores. Training here decodes each image once, when the data set comes in:
-how long that takes is printed and not counted. Lightly decodes at each step.
+how long that takes is printed and not counted. Lightly decodes at each step. All run with the memory settings of a
+training process (trainer/memory.py).
 
 A ratio is the median over rounds, with the least and the greatest. Ends with one JSON line; exits with 1 when a floor
 is missed (the table FLOORS; images a second are an H100's), with 2 where lightly is not installed.
@@ -20,12 +21,13 @@ is missed (the table FLOORS; images a second are an H100's), with 2 where lightl
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ from models.simclr import SimCLR
 from service.local_files import read_images
 from trainer.batches import training_batches
 from trainer.data import ImageStore
+from trainer.memory import KEEP_MEMORY
 from trainer.optim import build_optimizer
 from trainer.pack import Pack
 from trainer.step import build_model, train_step
@@ -53,7 +56,9 @@ except ModuleNotFoundError as error:
 
 LEARNING_RATE = 0.06  # of no consequence, but that weights move and stay finite
 WARM_STEPS = {"cpu": 2, "cuda": 10}  # before a window; the first of all also compile
+TURN_SECONDS = 1.0
 MIN_STEPS = 3  # in a window, however slow
+OURS = ["pipeline", "step"]
 ENDLESS = 10**9
 
 
@@ -158,21 +163,33 @@ def candidates(setting: Setting, ours: OurTraining, files: Path) -> dict[str, Ca
     return timed
 
 
-def images_per_second(candidate: Candidate, batch_size: int, seconds: float, device: torch.device) -> float:
-    """Of one window, which is longer than `seconds` where MIN_STEPS take longer."""
-    with closing(candidate.steps()) as steps:
-        for _ in range(candidate.num_skipped):
-            next(steps)
-        wait_for(device)
-        started, num_steps = time.perf_counter(), 0
-        while num_steps < MIN_STEPS or time.perf_counter() - started < seconds:
-            next(steps)
-            num_steps += 1
-        wait_for(device)
-        elapsed = time.perf_counter() - started
+def images_per_second(in_turn: list[Candidate], batch_size: int, seconds: float, device: torch.device) -> list[float]:
+    """Of candidates that take turns, so that a machine's slow moments hit all alike; each for `seconds` or longer."""
+    steps, elapsed = [0] * len(in_turn), [0.0] * len(in_turn)
+    with ExitStack() as stack:
+        runs = [stack.enter_context(closing(candidate.steps())) for candidate in in_turn]
+        for run, candidate in zip(runs, in_turn, strict=True):
+            for _ in range(candidate.num_skipped):
+                next(run)
+        while min(elapsed) < seconds or min(steps) < MIN_STEPS:
+            for number, run in enumerate(runs):
+                num_steps, turn_seconds = turn(run, device)
+                steps[number] += num_steps
+                elapsed[number] += turn_seconds
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # the next one's blocks are of other sizes
-    return num_steps * batch_size / elapsed
+        torch.cuda.empty_cache()  # the next ones' blocks are of other sizes
+    return [num_steps * batch_size / seconds for num_steps, seconds in zip(steps, elapsed, strict=True)]
+
+
+def turn(run: Iterator[None], device: torch.device) -> tuple[int, float]:
+    """Steps for TURN_SECONDS, at least one: how many, and their seconds."""
+    wait_for(device)
+    started, num_steps = time.perf_counter(), 0
+    while not num_steps or time.perf_counter() - started < TURN_SECONDS:
+        next(run)
+        num_steps += 1
+    wait_for(device)
+    return num_steps, time.perf_counter() - started
 
 
 def wait_for(device: torch.device) -> None:
@@ -185,10 +202,13 @@ def measured(timed: dict[str, Candidate], batch_size: int, rounds: int, seconds:
     """Images a second of each candidate, a value a round."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rates: dict[str, list[float]] = {name: [] for name in timed}
+    groups = [OURS, *([name] for name in timed if name not in OURS)]  # lightly's workers run in its own windows only
     for number in range(rounds):
-        for name, candidate in timed.items():
-            rates[name].append(images_per_second(candidate, batch_size, seconds, device))
-            print(f"  round {number + 1} of {rounds}: {name:13}{rates[name][-1]:10.1f} images/s", flush=True)
+        for names in groups:
+            found = images_per_second([timed[name] for name in names], batch_size, seconds, device)
+            for name, rate in zip(names, found, strict=True):
+                rates[name].append(rate)
+                print(f"  round {number + 1} of {rounds}: {name:13}{rate:10.1f} images/s", flush=True)
     return rates
 
 
@@ -282,6 +302,8 @@ def main() -> int:
     parser.add_argument("--images-224", type=Path, help="the same for 224 pixels")
     parser.add_argument("--out", type=Path, help="file for the JSON line")
     options = parser.parse_args()
+    if not KEEP_MEMORY.items() <= os.environ.items():  # they count from a process's start on
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEP_MEMORY)  # noqa: S606  # itself
     report: dict[str, Any] = {"device": device_name(), "versions": versions("torchvision", "lightly")}
     missed = []
     for name, setting in SETTINGS.items():
