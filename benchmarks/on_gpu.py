@@ -99,7 +99,8 @@ def _run(command: list[str], log: int, seconds: float) -> int:
         return process.wait(max(1.0, seconds))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGTERM)
-        time.sleep(END_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
         return NOT_ENDED
     finally:
         _kill_group(process)

@@ -265,6 +265,7 @@ def _flops(network: torch.nn.Module, image_size: int) -> float:
 
 def run(name: str, folder: Path | None, batch_size: int | None, options: argparse.Namespace) -> tuple[Any, list[str]]:
     """A setting's figures and what falls short of its floors."""
+    torch.compiler.reset()  # else the second setting would be compiled for any shape
     setting, device = SETTINGS[name], torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = recipe_of(setting, batch_size or setting.batch_sizes[device.type])
     print(f"{name}, {recipe.batch_size} images a step")

@@ -122,13 +122,34 @@ class Augmentation(Frozen):
             raise ValueError(f"operations: each at most once, not {', '.join(sorted(twice))} again")
         return self
 
+    def makes_views_differ(self) -> bool:
+        """Whether an image's two views can differ: if they never do, there is nothing to learn."""
+        probabilities = {
+            "crop": 1.0,
+            "flip": self.flip_probability,
+            "color_jitter": self.color_probability if self.color_strength else 0.0,
+            "grayscale": self.grayscale_probability,
+            "blur": self.blur_probability,
+            "cutout": self.cutout_probability,
+            "rotation": self.rotation_probability,
+            "noise": self.noise_probability,
+            "sobel": self.sobel_probability,
+        }
+        without_parameters = {"flip", "grayscale", "sobel"} if self.branches == "both" else set()
+        return any(
+            probabilities[name] > 0 and not (name in without_parameters and probabilities[name] == 1)
+            for name in self.operations
+        )
+
 
 class Loss(Frozen):
     """NT-Xent (eq. 1), or what Table 2 compares it with."""
 
-    name: Literal["nt_xent", "nt_logistic", "margin"] = "nt_xent"
+    name: Literal["nt_xent", "nt_logistic", "margin"] = Field(
+        "nt_xent", description="nt_xent: eq. 1; nt_logistic, margin: the logistic and the triplet loss of Table 2."
+    )
     temperature: float = Field(
-        0.1, gt=0, le=1000, description="0.1 for ImageNet, 0.5 for CIFAR-10; the margin loss has none."
+        0.1, ge=1e-3, le=1000, description="0.1 for ImageNet, 0.5 for CIFAR-10; the margin loss has none."
     )
     normalize: bool = Field(True, description="Cosine similarity; false: the plain dot product (Table 5).")
     negatives: Literal["both_views", "other_view"] = Field(
@@ -197,10 +218,19 @@ class PretrainRecipe(Frozen):
         None,
         ge=1,
         description="Images that the encoder sees at once, a divisor of batch_size; default: all. The gradient stays"
-        " that of the whole batch, and so does the head's batch norm; an encoder's batch norm sees a microbatch.",
+        " that of the loss over the whole batch. A ResNet's batch norm sees a microbatch: give it 32 images or more.",
     )
     compile: bool = Field(True, description="On CUDA, compile encoder, head and augmentation; a CPU runs them as is.")
     checkpoint_every_seconds: float = Field(60, ge=1, le=86_400, description="At the end of the step after it.")
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        if self.schedule.epochs and not self.augmentation.makes_views_differ():
+            raise ValueError(
+                "augmentation.operations: at least one that can change the two views of an image differently,"
+                f" not ({', '.join(self.augmentation.operations)}) with these probabilities"
+            )
+        return self
 
     @model_validator(mode="after")
     def _microbatches_fill_the_batch(self) -> Self:

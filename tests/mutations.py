@@ -215,7 +215,7 @@ MUTATIONS = [
         "tests/trainer/augment/test_boxes.py",
     ),
     Mutation(
-        "jitter: clipped once at the end",
+        "jitter: not clipped",
         "trainer/augment/color.py",
         "on_rows(planes, shift.flatten() != 0, shift_hue, shift).clamp_(0, 1)",
         "on_rows(planes, shift.flatten() != 0, shift_hue, shift)",
@@ -236,7 +236,7 @@ MUTATIONS = [
         "tests/trainer/augment/test_blur.py",
     ),
     Mutation(
-        "noise: sine for cosine",
+        "noise: half a turn",
         "trainer/augment/noise.py",
         "v.mul_(2 * math.pi).cos_()",
         "v.mul_(math.pi).cos_()",
@@ -248,6 +248,41 @@ MUTATIONS = [
         "views.rot90(1, (-2, -1))",
         "views.rot90(3, (-2, -1))",
         "tests/trainer/augment/test_rotation.py",
+    ),
+    Mutation(
+        "loop: the schedule isn't followed",
+        "trainer/loop.py",
+        'group["lr"] = rate',
+        'group["lr"] = peak',
+        "tests/trainer/test_loop.py",
+    ),
+    Mutation(
+        "batches: every epoch has the same views",
+        "trainer/batches.py",
+        "step=step",
+        "step=batch_number",
+        "tests/trainer/test_batches.py",
+    ),
+    Mutation(
+        "step: bfloat16 is ignored",
+        "trainer/step.py",
+        'enabled=recipe.precision == "bfloat16"',
+        "enabled=False",
+        "tests/trainer/test_step.py",
+    ),
+    Mutation(
+        "nt-xent: the gradient has one positive",
+        "trainer/losses/nt_xent.py",
+        "(sums - 2 * z.roll(len(z) // 2, 0))",
+        "(sums - z.roll(len(z) // 2, 0))",
+        "tests/trainer/losses/test_nt_xent.py",
+    ),
+    Mutation(
+        "sgd: no momentum",
+        "trainer/optim.py",
+        "torch.optim.SGD(groups, lr=0.0, momentum=config.momentum",
+        "torch.optim.SGD(groups, lr=0.0, momentum=0.0",
+        "tests/trainer/test_optim.py",
     ),
 ]
 

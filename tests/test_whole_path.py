@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 RECIPE: JSON = {
     "preset": "cpu-small",
     "batch_size": 64,
-    "schedule": {"epochs": 4, "warmup_epochs": 1},
+    "schedule": {"epochs": 40, "warmup_epochs": 1},
     "preprocessing": {"image_size": 16},
 }
 FOREVER: JSON = {**RECIPE, "schedule": {"epochs": 100_000, "warmup_epochs": 0}}

@@ -51,7 +51,7 @@ def _in_turn(store: ImageStore, recipe: PretrainRecipe, first: int, steps: int) 
         images = store.batch(order[batch_number * recipe.batch_size :][: recipe.batch_size])
         size = recipe.preprocessing.image_size
         drawn = sample_parameters(recipe.augmentation, images.heights, images.widths, size, seed=recipe.seed, step=step)
-        yield TrainingBatch(images, drawn, recipe.compile and compiles_for(store.device))
+        yield TrainingBatch(images, drawn.to(store.device), recipe.compile and compiles_for(store.device))
 
 
 def _one_ahead(batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:

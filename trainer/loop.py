@@ -20,6 +20,7 @@ from trainer.run import RunError, RunFolder
 from trainer.step import build_model, train_step
 
 NUM_PARITY_IMAGES = 64
+NOT_COMPILED = "install gcc and Python's headers (python3-dev): without them training on a GPU is much slower"
 
 
 class Interrupted(Exception):
@@ -38,7 +39,7 @@ def pretrain(run: RunFolder, should_stop: Callable[[], bool]) -> dict[str, Any]:
     recipe = _with_storage_side(pretrain_recipe(spec.recipe), pack.storage_side)
     device = torch.device(spec.device)
     if recipe.compile and device.type == "cuda" and not compiles_for(device):
-        run.emit("warning", code="not_compiled", message="install a C compiler (gcc): without one training is slower")
+        run.emit("warning", code="not_compiled", message=NOT_COMPILED)
     model = _build(recipe, device)
     summary = _train(model, recipe, pack, run, should_stop) if recipe.schedule.epochs else {"steps": 0, "seconds": 0.0}
     run.emit("stage", stage="export")

@@ -34,8 +34,10 @@ def command_line(command: Sequence[str], job: Job, run: RunFolder) -> list[str]:
 def environment(settings: Settings, kind: str) -> dict[str, str]:
     """The worker's environment; only an index job gets its settings, and with them the database."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")}
-    if kind != "index":
+    if kind == "pretrain":
         return KEEP_MEMORY | own
+    if kind != "index":
+        return own
     values = settings.model_dump(mode="json").items()
     texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in values}
     return own | {f"SIMCLR_{name.upper()}": text for name, text in texts.items()}

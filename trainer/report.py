@@ -11,7 +11,9 @@ from models.config import PretrainRecipe
 from trainer.run import RunError, RunFolder
 
 REPORT_SECONDS = 1.0
-REMEDY = "lower optimizer.learning_rate, lengthen schedule.warmup_epochs or raise loss.temperature, and start again"
+REMEDY = (
+    "lower optimizer.learning_rate, lengthen schedule.warmup_epochs or raise the loss's temperature, and start again"
+)
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Report:
         if now - self.window_at < REPORT_SECONDS and self.done < self.steps:
             return
         self.refuse_non_finite_loss()
+        now = time.monotonic()  # the device has caught up only now
         images_per_second = (self.done - self.window_step) * self.recipe.batch_size / (now - self.window_at)
         self.run.emit(
             "metrics",

@@ -85,6 +85,12 @@ def test_a_recipe_survives_its_json() -> None:
         ({"augmentation": {"crop_area": (0.5, 0.1)}}, "crop_area: give two numbers with 0 < low <= high"),
         ({"augmentation": {"noise_sigma": (0, 0.1)}}, "noise_sigma: give two numbers with 0 < low <= high"),
         ({"augmentation": {"operations": ("crop", "blur", "crop")}}, "operations: each at most once, not crop again"),
+        ({"augmentation": {"operations": ()}}, "augmentation.operations: at least one that can change the two views"),
+        ({"augmentation": {"operations": ("grayscale",), "grayscale_probability": 1}}, "augmentation.operations"),
+        (
+            {"augmentation": {"operations": ("blur",), "branches": "one", "blur_probability": 0}},
+            "augmentation.operations",
+        ),
         ({"augmentation": {"operations": ("crop", "solarize")}}, "augmentation.operations.1"),
         ({"augmentation": {"cutout_side": 0}}, "augmentation.cutout_side"),
         ({"encoder": {"name": "pixels"}}, "schedule.epochs: the encoder `pixels` has nothing to train"),

@@ -16,13 +16,17 @@ import pytest
 import torch
 
 import models.export
+import trainer.loop
+from models.config import Schedule
 from models.export import load_model
 from models.simclr import SimCLR
 from tests.trainer.pretraining import run_folder
 from trainer.__main__ import main
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
 from trainer.loop import Interrupted, pretrain
+from trainer.optim import learning_rate
 from trainer.run import INTERRUPTED, RunError, RunFolder
+from trainer.step import train_step
 
 CPU = torch.device("cpu")
 
@@ -164,6 +168,36 @@ def test_progress_is_told(tmp_path: Path) -> None:
     assert last["eta_seconds"] == 0
     # Step 5 of 2 warm-up and 4 cosine steps: 0.5 * 0.5 * (1 + cos(3 pi / 4)).
     assert last["learning_rate"] == pytest.approx(0.5 * 0.5 * (1 - 2**-0.5))
+
+
+def test_the_optimizer_follows_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step is taken at the rate of warm-up and cosine, not only reported so."""
+    rates = []
+
+    def step(model: SimCLR, optimizer: torch.optim.Optimizer, *arguments: Any) -> torch.Tensor:
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        return train_step(model, optimizer, *arguments)
+
+    monkeypatch.setattr(trainer.loop, "train_step", step)
+    run = run_folder(tmp_path)
+    pretrain(run, never)
+    schedule = Schedule.model_validate(run.spec().recipe["schedule"])
+    expected = [learning_rate(step, peak=0.5, schedule=schedule, steps_per_epoch=2) for step in range(6)]
+    assert rates == [[rate, rate] for rate in expected]
+    assert len(set(expected)) > 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_cuda_is_resumed_and_exported(tmp_path: Path) -> None:
+    """Stopped after step 2 and started again, it ends, and its encoder is the exported one."""
+    run = run_folder(tmp_path, precision="bfloat16")
+    run.create(run.spec().model_copy(update={"device": "cuda"}))
+    with pytest.raises(Interrupted):
+        pretrain(run, after(2))
+    result = pretrain(run, never)
+    assert result["steps"] == 6
+    assert result["model"]["parity_cosine"] > 0.999
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:

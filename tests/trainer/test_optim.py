@@ -160,6 +160,24 @@ def test_a_step_moves_all_but_what_is_frozen(name: str) -> None:
     assert kept == {"encoder.patch_projection.weight", "encoder.patch_projection.bias", "head.4.bias"}
 
 
+def test_momentum_is_the_recipes() -> None:
+    """Under a constant gradient the second step of momentum 0.7 is 1.7 times the first; AdamW has it as first beta."""
+    for name in ("lars", "sgd"):
+        model = nn.Sequential(nn.Linear(4, 3)).double()
+        optimizer = build_optimizer(model, Optimizer(name=name, momentum=0.7, weight_decay=0))
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 0.25
+        bias = [model[0].bias.detach().clone()]
+        for _ in range(2):
+            for w in model.parameters():
+                w.grad = torch.ones_like(w)
+            optimizer.step()
+            bias.append(model[0].bias.detach().clone())
+        torch.testing.assert_close(bias[1] - bias[0], torch.full((3,), -0.25, dtype=torch.float64))
+        torch.testing.assert_close(bias[2] - bias[1], torch.full((3,), -0.25 * 1.7, dtype=torch.float64))
+    adamw = build_optimizer(model, Optimizer(name="adamw", momentum=0.7))
+    assert [group["betas"] for group in adamw.param_groups] == [(0.7, 0.999)] * 2
+
+
 @pytest.mark.parametrize(
     ("scaling", "rate", "batch_size", "peak"),
     [("linear", 0.3, 4096, 4.8), ("linear", 0.3, 256, 0.3), ("sqrt", 0.075, 4096, 4.8), ("none", 0.1, 512, 0.1)],

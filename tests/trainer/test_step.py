@@ -1,5 +1,6 @@
 """A training step is Algorithm 1, and in microbatches it has the gradient of the whole batch."""
 
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import trainer.step
 from models.config import PretrainRecipe, pretrain_recipe
 from models.simclr import SimCLR
 from tests.trainer.pretraining import RECIPE, run_folder
@@ -133,8 +135,54 @@ def test_bfloat16_computes_the_loss_in_float32(microbatch_size: int | None) -> N
     recipe = recipe_of(precision="bfloat16", microbatch_size=microbatch_size)
     model, full, x = build_model(recipe, CPU).train(), build_model(recipe, CPU).train(), views().float()
     optimizer = build_optimizer(model, recipe.optimizer)
+    seen = []
+    for part in (model.encoder, model.head):
+        part.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     loss = train_step(model, optimizer, x, recipe)
+    assert set(seen) == {torch.bfloat16}
     assert loss.dtype == torch.float32
     assert {w.dtype for w in model.parameters()} == {torch.float32}
     expected = train_step(full, build_optimizer(full, recipe.optimizer), x, recipe_of(microbatch_size=microbatch_size))
     torch.testing.assert_close(loss, expected, rtol=0.05, atol=0)
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "tolerance"),
+    [
+        ("cpu", "float32", 1e-4),
+        pytest.param("cuda", "float32", 5e-3, marks=[pytest.mark.gpu, needs_cuda]),
+        pytest.param("cuda", "bfloat16", 0.1, marks=[pytest.mark.gpu, needs_cuda]),
+    ],
+)
+@pytest.mark.parametrize("microbatch_size", [None, 4])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # asked for by the compiler
+def test_a_compiled_step_is_the_step(
+    monkeypatch: pytest.MonkeyPatch, device: str, precision: str, tolerance: float, microbatch_size: int | None
+) -> None:
+    """Two steps of the compiled network have the losses of the network as it is, on a GPU without waiting for it."""
+    eager_recipe = recipe_of(precision=precision, microbatch_size=microbatch_size, compile=False)
+    eager = build_model(eager_recipe, torch.device(device)).train()
+    if device == "cpu":  # what traces on a CPU traces on a GPU; the code that comes out differs
+        monkeypatch.setattr(trainer.step, "compiles_for", lambda device: True)
+        monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
+    recipe = eager_recipe.model_copy(update={"compile": True})
+    compiled = build_model(recipe, torch.device(device)).train()
+    x = views().float().to(device, memory_format=torch.channels_last)
+    losses = []
+    for model in (eager, compiled):
+        optimizer = build_optimizer(model, recipe.optimizer)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5
+        first = train_step(model, optimizer, x, recipe)
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")  # the first step may wait, for libraries and the compiler
+        try:
+            losses.append(torch.stack((first, train_step(model, optimizer, x, recipe))))
+        finally:
+            if device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+    torch.compiler.reset()
+    torch.testing.assert_close(losses[1], losses[0], rtol=tolerance, atol=0)

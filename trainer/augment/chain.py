@@ -40,4 +40,4 @@ def on_a_copy(operations: tuple[Operation, ...], planes: Tensor) -> Tensor:
 @functools.cache
 def _compiled() -> Callable[[tuple[Operation, ...], Tensor], Tensor]:
     """Not made where it isn't needed: importing the compiler takes seconds."""
-    return torch.compile(on_a_copy, fullgraph=True)
+    return torch.compile(on_a_copy, fullgraph=True, dynamic=False)

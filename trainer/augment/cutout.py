@@ -29,7 +29,7 @@ class Cutout(Operation):
     @classmethod
     def sample(cls, config: Augmentation, stream: Stream) -> Self:
         coin, *center = stream.columns(3)
-        side = round(config.cutout_side * stream.image_size)
+        side = max(1, round(config.cutout_side * stream.image_size))
         top, left = ((stream.image_size * u).astype(np.int64) - side // 2 for u in center)
         sides = np.where(coin < config.cutout_probability, side, 0)
         return cls(torch.from_numpy(top), torch.from_numpy(left), torch.from_numpy(sides))

@@ -1,4 +1,5 @@
 import contextlib
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
@@ -159,10 +160,19 @@ def views_without_a_stall(images: ImageBatch, parameters: ViewParameters, *, com
     return views.cpu()
 
 
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """The compiler without the graphs of other recipes, of which it keeps eight."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("recipe", [RECIPE, *EVERYTHING])
+@pytest.mark.usefixtures("fresh_compiler")
 def test_views_on_cuda_are_the_cpus(recipe: Augmentation, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 - a case of the test
     """In full float32 CUDA computes the CPU's views to 2e-4, compiled or not, in groups or not, without a stall."""
     for module in ("crop", "blur"):
