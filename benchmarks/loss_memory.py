@@ -5,8 +5,9 @@
 Runs forward and backward pass of both on N = 1k, 2k, 4k, ... images, D = 128, float32, temperature 0.1, and prints a
 row for each N: the peak memory above what was there before, and the median time. The whole matrix runs as far as it
 fits: into the GPU's free memory, on a CPU into 8 GiB. On CUDA both take turns in one process, and memory is what the
-allocator handed out; the whole matrix is multiplied in float32, as PyTorch does unless told otherwise, ours in three TF32
-products of nearly that accuracy. On a CPU (Linux alone) each measurement is a fresh process, and memory is what was resident.
+allocator handed out; the whole matrix is multiplied in float32, as PyTorch does unless told otherwise, ours in three
+TF32 products of nearly that accuracy. On a CPU (Linux alone) each measurement is a fresh process, and memory is what
+was resident.
 
 Ends with one JSON line. `memory_slope` is the exponent of our memory over N: 1 is linear; the ratios are ours over the
 whole matrix's at N = 32k, or at the largest N below where the whole matrix fits (`n_of_ratios`). Exits with 1 when
