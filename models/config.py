@@ -379,7 +379,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "cpu-small": (
         (
             "A small ResNet on 32-pixel images for CPUs. 5,000 images of CIFAR-10 take two cores 3 minutes (1,000"
-            " images/s): 51% (linear), where raw pixels have 40% and the network as it was initialised 36%."
+            " images/s): 50% (linear), where raw pixels have 40% and the network as it was initialised 36%."
         ),
         {
             "batch_size": 256,
