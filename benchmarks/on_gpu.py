@@ -14,10 +14,10 @@ OUT/STAGE.log, its last line of JSON to OUT/STAGE.json. What follows `--` is giv
 Exits with 1 unless all stages succeeded.
 
 The machine has Python 3.12 and PyTorch, torchvision, numpy, Pillow and ONNX Runtime. What else is needed comes along in
---wheels, which this fetches wherever there is a network:
+--wheels, 21 MB that this fetches wherever there is a network:
 
     pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
-        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
         pydantic pydantic-core annotated-types typing-inspection typing-extensions pebble zstandard \
         rich markdown-it-py mdurl pygments pytest pluggy iniconfig packaging lightly==1.6.0 lightning-utilities tqdm \
         onnx onnxscript onnx-ir ml-dtypes protobuf
