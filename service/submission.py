@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from models.config import PretrainRecipe
 from models.probing import probe_obstacle
 from service.core.errors import Conflict, Invalid
+from service.core.gang import Gang
 from service.core.tables import Dataset, Model
 from service.schemas.job_requests import AnyJobRequest, PretrainRequest
 
@@ -29,6 +30,7 @@ def check_request(session: Session, request: AnyJobRequest) -> None:
     splits = dataset.splits or {}
     if isinstance(request, PretrainRequest):
         _check_pretraining(request.recipe, splits.get("train", {"num_images": 0})["num_images"])
+        _check_processes(request)
     elif obstacle := probe_obstacle(dataset.classes or [], splits):
         raise _invalid("dataset_id", obstacle)
 
@@ -47,6 +49,18 @@ def _check_pretraining(recipe: PretrainRecipe, num_images: int) -> None:
         raise _invalid(
             "recipe.batch_size",
             f"at most {num_images}, the number of training images, not {recipe.batch_size}",
+        )
+
+
+def _check_processes(request: PretrainRequest) -> None:
+    resources, batch_size = request.resources, request.recipe.batch_size
+    gang = Gang.of(resources.model_dump(), request.recipe.model_dump())
+    if not gang.numbers_of_nodes(resources.nodes.max):
+        nodes, each = resources.nodes, resources.processes_per_node
+        raise _invalid(
+            "recipe.batch_size",
+            f"a multiple of the number of processes, which share it evenly: {each} on each of"
+            f" {nodes.min} to {nodes.max} nodes; {batch_size} is none",
         )
 
 

@@ -2,6 +2,9 @@
 
     claim -> prepare the run folder -> process -> publish -> end, or requeue
 
+A gang has an agent on each of its nodes. The first node's has the events, the checkpoints and the result, and ends the
+job; any of them gives it back when a process is lost. Whoever comes later is Fenced, and kills its own.
+
 It never waits without the lease's ticks: what blocks for long (copies to and from the storage) runs in the background.
 The process lives on while Redis is away, and while the database is away until the lease is over.
 """
@@ -17,13 +20,23 @@ from sqlalchemy.orm import Session
 
 from service.core import jobs
 from service.core.errors import ServiceError
-from service.core.tables import Job
+from service.core.tables import Job, Placement
 from trainer import publish
 from trainer.background import in_background
 from trainer.devices import visible_devices
 from trainer.host import Host
 from trainer.lease import TICK_SECONDS, CancelRequested, Lease, LeaseLost
-from trainer.outcome import Cancelled, Failed, Interrupted, Lost, Outcome, Succeeded, outcome_of, outcome_of_error
+from trainer.outcome import (
+    Cancelled,
+    Failed,
+    Interrupted,
+    Lost,
+    Outcome,
+    PeerLost,
+    Succeeded,
+    outcome_of,
+    outcome_of_error,
+)
 from trainer.prepare import prepare_run
 from trainer.process import JobProcess, command_line, environment
 from trainer.relay import EventTail
@@ -31,6 +44,7 @@ from trainer.run import RunError, RunFolder
 from trainer.uploads import CheckpointUploads
 
 INTERRUPT_SECONDS = 6  # for the end of a step and its checkpoint, when the worker is to stop
+CAUSE_SECONDS = 3
 
 Ending = Callable[[Session], Job]
 
@@ -44,7 +58,8 @@ class Agent:
         self.host = host
         self.job_id = job_id
         self.attempt = attempt
-        self.run_folder = RunFolder((host.settings.runs_dir / job_id / str(attempt)).resolve())
+        runs_dir = host.settings.runs_dir(host.settings.node_name)
+        self.run_folder = RunFolder((runs_dir / job_id / str(attempt)).resolve())
         self.lease = Lease(
             host.database,
             job_id,
@@ -60,8 +75,8 @@ class Agent:
         try:
             job, placement = self.lease.claim()
             log.info("attempt begins", kind=job.kind)
-            ending = self._attempt(job, placement.slot)
-            self._store_log()
+            ending = self._attempt(job, placement)
+            self._store_log(placement.node_rank)
             self.lease.relay_rest()
             job = self.lease.persist(ending)
             log.info("attempt over", status=job.status)
@@ -72,10 +87,10 @@ class Agent:
         finally:
             shutil.rmtree(self.run_folder.path, ignore_errors=True)
 
-    def _attempt(self, job: Job, slot: str) -> Ending:
+    def _attempt(self, job: Job, placement: Placement) -> Ending:
         """All but the last transaction, which is returned. Raises Fenced and LeaseLost."""
         try:
-            outcome = self._run_process(job, slot)
+            outcome = self._run_process(job, placement)
             if isinstance(outcome, Succeeded):
                 return self._publication(job, outcome)
         except (jobs.Fenced, LeaseLost):
@@ -96,42 +111,51 @@ class Agent:
         record = self.lease.wait_for(in_background(lambda: publish.upload(storage, job, run, result)))
         return lambda session: publish.finish(session, self.job_id, self.attempt, record)
 
-    def _run_process(self, job: Job, slot: str) -> Outcome:
-        preparing = in_background(lambda: prepare_run(self.host, job, self.run_folder, slot=slot))
+    def _run_process(self, job: Job, placement: Placement) -> Outcome:
+        preparing = in_background(lambda: prepare_run(self.host, job, self.run_folder, placement))
         while not preparing.done():
             if self.host.stopping.is_set():
                 return Interrupted()
             self.lease.pause()
         preparing.result()
-        with self._gpu(slot) as gpu:
+        with self._gpus(placement) as gpus:
+            environ = environment(self.host.settings, job.kind, placement, address=self.host.address)
             process = JobProcess(
-                command_line(self.host.commands[job.kind], job, self.run_folder),
+                command_line(self.host.commands[job.kind], job, placement, self.run_folder),
                 self.run_folder,
-                environment(self.host.settings, job.kind) | visible_devices(gpu),
+                environ | visible_devices(gpus),
             )
             try:
-                return self._supervise(process, CheckpointUploads(self.host, job, self.run_folder))
+                outcome = self._supervise(process, CheckpointUploads(self.host, job, self.run_folder), placement)
             finally:
                 process.kill()
+        if isinstance(outcome, PeerLost):
+            self._hear_the_cause()
+        return outcome
 
     @contextmanager
-    def _gpu(self, slot: str) -> Iterator[int | None]:
-        """The GPU of a cuda slot; the process that had it may need a moment to die."""
-        index = None
-        while slot == "cuda" and (index := self.host.gpus.take()) is None:
+    def _gpus(self, placement: Placement) -> Iterator[list[int]]:
+        """The GPUs of cuda slots; the process that had them may need a moment to die."""
+        number = placement.num_slots if placement.slot == "cuda" else 0
+        while (indices := self.host.gpus.take(number)) is None:
             self.lease.pause()
         try:
-            yield index
+            yield indices
         finally:
-            if index is not None:
-                self.host.gpus.give_back(index)
+            self.host.gpus.give_back(indices)
 
-    def _supervise(self, process: JobProcess, uploads: CheckpointUploads) -> Outcome:
+    def _hear_the_cause(self) -> None:
+        """Let the agent of the node whose process was lost first say why. Raises Fenced when it has."""
+        until = time.monotonic() + CAUSE_SECONDS
+        while time.monotonic() < until:
+            self.lease.pause()
+
+    def _supervise(self, process: JobProcess, uploads: CheckpointUploads, placement: Placement) -> Outcome:
         kill_at = None
         while (returncode := process.wait(TICK_SECONDS)) is None:
             self.lease.beat()
             uploads.advance()
-            if kill_at is None and self.host.stopping.is_set():
+            if kill_at is None and (self.host.stopping.is_set() or self.lease.asked_to_yield):
                 process.interrupt()
                 kill_at = time.monotonic() + INTERRUPT_SECONDS
             elif kill_at is not None and time.monotonic() > kill_at:
@@ -139,14 +163,19 @@ class Agent:
         process.kill()
         while not uploads.advance():
             self.lease.pause()
-        out_of_memory = process.was_out_of_memory()
-        return outcome_of(self.run_folder, returncode, interrupted=kill_at is not None, out_of_memory=out_of_memory)
+        return outcome_of(
+            self.run_folder,
+            returncode,
+            interrupted=kill_at is not None,
+            out_of_memory=process.was_out_of_memory(),
+            is_first_node=placement.node_rank == 0,
+        )
 
-    def _store_log(self) -> None:
+    def _store_log(self, node_rank: int) -> None:
         """Store what the process printed; the job's end neither waits long for it nor fails with it."""
-        storage, log = self.host.storage, self.run_folder.log
+        storage, log, key = self.host.storage, self.run_folder.log, jobs.log_key(self.job_id, self.attempt, node_rank)
         if log.exists():
-            storing = in_background(lambda: storage.put_file(f"jobs/{self.job_id}/log-{self.attempt}.txt", log))
+            storing = in_background(lambda: storage.put_file(key, log))
             wait([storing], timeout=self.host.settings.lease_seconds / 4)
 
     def _delete_old_checkpoints(self) -> None:
@@ -163,5 +192,5 @@ class Agent:
             max_attempts = self.host.settings.max_attempts
             return jobs.lose(session, job, outcome.reason, outcome.message, max_attempts=max_attempts)
         if isinstance(outcome, Interrupted):
-            return jobs.requeue(session, job, "worker_stopped")
-        return jobs.cancel(session, job)
+            return jobs.requeue(session, job, "more_nodes" if job.asked_to_yield else "worker_stopped")
+        return jobs.leave(session, job, self.lease.token)  # Left or Cancelled

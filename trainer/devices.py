@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,23 +75,23 @@ class DevicePool:
         self._lock = threading.Lock()
         self._free = set(range(num_devices))
 
-    def take(self) -> int | None:
-        """A free GPU's index, or None while all are taken."""
+    def take(self, number: int) -> list[int] | None:
+        """The indices of so many free GPUs, or None while there are fewer."""
         with self._lock:
-            if not self._free:
+            if len(self._free) < number:
                 return None
-            index = min(self._free)
-            self._free.remove(index)
-            return index
+            indices = sorted(self._free)[:number]
+            self._free.difference_update(indices)
+            return indices
 
-    def give_back(self, index: int) -> None:
-        """Free a GPU whose process is gone."""
+    def give_back(self, indices: Iterable[int]) -> None:
+        """Free GPUs whose processes are gone."""
         with self._lock:
-            self._free.add(index)
+            self._free.update(indices)
 
 
-def visible_devices(index: int | None) -> dict[str, str]:
-    """Environment that shows a process GPU `index` alone, or none; the driver numbers them as nvidia-smi does."""
+def visible_devices(indices: Iterable[int]) -> dict[str, str]:
+    """Environment that shows a process these GPUs alone; the driver numbers them as nvidia-smi does."""
     entries = _inherited_entries()
-    entry = "" if index is None else str(index) if entries is None else entries[index]
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": entry}
+    shown = [str(index) if entries is None else entries[index] for index in indices]
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(shown)}

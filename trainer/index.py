@@ -116,7 +116,7 @@ class Indexer:
         self, table: EmbeddingTable, image_ids: list[str], embedded: NDArray[np.float32], attempt: Attempt
     ) -> None:
         with self._database.transaction() as session:
-            if jobs.current_status(session, attempt.job_id, attempt.number) != "running":
+            if jobs.orders(session, attempt.job_id, attempt.number) == jobs.Orders.CANCEL:
                 raise jobs.Fenced(f"{attempt.job_id} is to be cancelled")
             vectors.insert_vectors(session, table, image_ids, embedded)
 

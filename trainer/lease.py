@@ -29,7 +29,7 @@ logger: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class CancelRequested(Exception):
-    """The job's status is `cancelling`."""
+    """The job is to be cancelled."""
 
 
 class LeaseLost(Exception):
@@ -48,6 +48,7 @@ class Lease:
         self.token = token
         self.lease_seconds = lease_seconds
         self.tail = tail
+        self.asked_to_yield = False  # the job is to be given back after a checkpoint
         self._asked_at = time.monotonic()
         self._until = self._asked_at + lease_seconds
 
@@ -59,8 +60,10 @@ class Lease:
 
     def beat(self) -> None:
         """One tick. Raises CancelRequested, Fenced or LeaseLost."""
-        if self._relay() == "cancelling":
+        orders = self._relay()
+        if orders == jobs.Orders.CANCEL:
             raise CancelRequested
+        self.asked_to_yield = orders == jobs.Orders.YIELD
 
     def wait_for(self, future: Future[T]) -> T:
         """The result of background work, ticking meanwhile."""
@@ -97,18 +100,18 @@ class Lease:
         with self.database.transaction() as session:
             return write(session)
 
-    def _relay(self) -> str:
-        """Store the next events and renew the lease, if one of both is due; the job's status."""
+    def _relay(self) -> jobs.Orders:
+        """Store the next events and renew the lease, if one of both is due; what is wanted of the attempt."""
         events = self.tail.pending()
         renew_at = self._until - self.lease_seconds * (1 - RENEW_AFTER)
         if not events and time.monotonic() < renew_at:
-            return self.persist(lambda session: jobs.current_status(session, self.job_id, self.attempt))
-        status = self.persist(lambda session: self._write(session, events))
+            return self.persist(lambda session: jobs.orders(session, self.job_id, self.attempt))
+        orders = self.persist(lambda session: self._write(session, events))
         self._until = self._asked_at + self.lease_seconds
         self.tail.relayed(len(events))
-        return status
+        return orders
 
-    def _write(self, session: Session, events: list[Event]) -> str:
+    def _write(self, session: Session, events: list[Event]) -> jobs.Orders:
         """Store events and how many they are: after a commit whose answer was lost, none is stored twice."""
         self._asked_at = time.monotonic()
         job = jobs.hold(session, self.job_id, self.attempt)
@@ -118,4 +121,4 @@ class Lease:
             jobs.record_events(session, job, new)
             count_relayed(session, self.token, num_stored + len(new))
             job.progress = progress_of(new) or job.progress
-        return job.status
+        return jobs.Orders.of(job.status, job.asked_to_yield)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from service.core.tables import Node, Placement
 from trainer.devices import cpu, cuda_devices
 from trainer.host import Host
+from trainer.network import PortOffers
 
 HEARTBEATS_A_LEASE = 4
 
@@ -26,9 +27,10 @@ class Presence:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self._ports = PortOffers(host.settings.rendezvous_ports)
         gpus = cuda_devices()
         self.columns: dict[str, Any] = {
-            "address": host.settings.node_address,
+            "address": host.address,
             "slots": {
                 "cpu": host.settings.num_cpu_slots,
                 "cuda": len(gpus),
@@ -61,15 +63,16 @@ class Presence:
 
     def _write(self, session: Session, columns: dict[str, Any]) -> None:
         """Insert or update the whole row: the scheduler deletes rows of nodes that were away for long."""
-        columns = {**columns, "heartbeat_at": func.now()}
+        columns = {**columns, "heartbeat_at": func.now(), "rendezvous_port": self._ports.next()}
         row = insert(Node).values(name=self.host.settings.node_name, **columns)
         session.execute(row.on_conflict_do_update(index_elements=["name"], set_=columns))
 
     def _remove_old_runs(self, session: Session) -> None:
         """Remove the run folders that a killed worker has left here."""
-        going_on = session.execute(select(Placement.job_id, Placement.attempt).where(Placement.ended_at.is_(None)))
+        here = Placement.node_name == self.host.settings.node_name, Placement.ended_at.is_(None)
+        going_on = session.execute(select(Placement.job_id, Placement.attempt).where(*here))
         kept = {(job_id, str(attempt)) for job_id, attempt in going_on}
-        for folder in self.host.settings.runs_dir.glob("*/*"):
+        for folder in self.host.settings.runs_dir(self.host.settings.node_name).glob("*/*"):
             if (folder.parent.name, folder.name) not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.core.errors import ServiceError
-from trainer.run import AWAY, INTERRUPTED, RunFolder
+from trainer.run import AWAY, INTERRUPTED, PEER_GONE, PEER_SILENT, RunFolder
 
 NUM_LOG_LINES = 20
 NUM_LOG_BYTES = 8_192
@@ -38,6 +38,16 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class PeerLost(Lost):
+    """A process on another node is gone or hangs; that node's agent may know better why."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The processes of this node are done, as all are; the agent of the first node ends the job or gives it back."""
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """It was asked to end before its time."""
 
@@ -47,29 +57,41 @@ class Cancelled:
     """Its user wanted no more of it."""
 
 
-Outcome = Succeeded | Failed | Lost | Interrupted | Cancelled
+Outcome = Succeeded | Failed | Lost | Left | Interrupted | Cancelled
 
 
-def outcome_of(run: RunFolder, returncode: int, *, interrupted: bool, out_of_memory: bool) -> Outcome:
+def outcome_of(
+    run: RunFolder, returncode: int, *, interrupted: bool, out_of_memory: bool, is_first_node: bool = True
+) -> Outcome:
     """What the files and the exit code of an ended process say; the files count first."""
     if run.result.exists():
         return Succeeded(json.loads(run.result.read_bytes()))
     if run.error.exists():
         return Failed(**json.loads(run.error.read_bytes()))
+    if returncode in {0, INTERRUPTED} and not is_first_node:
+        return Left()
     if interrupted or returncode == INTERRUPTED:
         return Interrupted()
-    return _loss(returncode, out_of_memory=out_of_memory) or Failed(
-        "crashed", f"the process ended with exit code {returncode}:\n{_log_end(run)}"
+    who = "the process"
+    if run.first_loss.exists():
+        loss = json.loads(run.first_loss.read_bytes())
+        who, returncode = f"rank {loss['rank']}", loss["returncode"]
+    return _loss(who, returncode, out_of_memory=out_of_memory) or Failed(
+        "crashed", f"{who} ended with exit code {returncode}:\n{_log_end(run)}"
     )
 
 
-def _loss(returncode: int, *, out_of_memory: bool) -> Lost | None:
+def _loss(who: str, returncode: int, *, out_of_memory: bool) -> Lost | None:
     if returncode == AWAY:
         return Lost("dependency_away", "the database or the storage did not answer")
     if returncode == SHELL_SIGKILL or (returncode == -signal.SIGKILL and out_of_memory):
-        return Lost("rank_oom", "the process was killed for want of memory")
+        return Lost("rank_oom", f"{who} was killed for want of memory")
+    if returncode == PEER_GONE:
+        return PeerLost("node_lost", f"{who} lost the connection to another one")
+    if returncode == PEER_SILENT:
+        return PeerLost("timeout", f"{who} waited in vain for another one")
     if returncode < 0:
-        return Lost("rank_killed", f"the process was killed by {signal.Signals(-returncode).name}")
+        return Lost("rank_killed", f"{who} was killed by {signal.Signals(-returncode).name}")
     return None
 
 

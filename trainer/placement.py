@@ -1,10 +1,9 @@
-"""Placement rows: which node runs which attempt of a job, until when it is believed to, and whether it was told.
+"""Placement rows: which nodes run which attempt of a job, until when they are believed to, and whether they were told.
 
 Whatever touches a job and its placement locks the job's row first. Slots are counted by kind: `cpu` and `cuda` for
 training and probes, `light` for jobs that mostly wait or stream.
 """
 
-import uuid
 from contextlib import suppress
 
 from sqlalchemy import ColumnElement, Text, cast, func, select, update
@@ -28,60 +27,12 @@ def is_alive(silence_seconds: float) -> ColumnElement[bool]:
     return Node.heartbeat_at > func.now() - seconds(silence_seconds)
 
 
-def place_jobs(session: Session, *, lease_seconds: float) -> None:
-    """Start queued jobs, oldest first, on live nodes with free slots of their kind; the freest node comes first."""
-    nodes = session.scalars(select(Node).where(is_alive(lease_seconds)).order_by(Node.name)).all()
-    used = _used_slots(session)
-    auto_slot = "cuda" if any(node.slots.get("cuda") for node in nodes) else "cpu"
-    for slot in ("cuda", "cpu", "light"):
-        free = {node.name: node.slots.get(slot, 0) - used.get((node.name, slot), 0) for node in nodes}
-        num_free = sum(max(number, 0) for number in free.values())
-        for job in _waiting(session, slot, auto_slot, num_free) if num_free else ():
-            node_name = max(free, key=lambda name: free[name])
-            free[node_name] -= 1
-            _place(session, jobs.start(session, job), node_name, slot, lease_seconds)
-
-
-def _used_slots(session: Session) -> dict[tuple[str, str], int]:
-    statement = select(Placement.node_name, Placement.slot, func.sum(Placement.num_slots))
-    rows = session.execute(statement.where(Placement.ended_at.is_(None)).group_by(Placement.node_name, Placement.slot))
-    return {(node_name, slot): number for node_name, slot, number in rows}
-
-
-def _waiting(session: Session, slot: str, auto_slot: str, limit: int) -> list[Job]:
-    statement = select(Job).where(Job.status == "queued")
-    if slot == "light":
-        statement = statement.where(Job.kind.in_(LIGHT_KINDS))
-    else:
-        device = func.coalesce(Job.resources["device"].astext, "auto")
-        devices = (slot, "auto") if slot == auto_slot else (slot,)
-        statement = statement.where(Job.kind.not_in(LIGHT_KINDS), device.in_(devices))
-    statement = statement.order_by(Job.priority_at, Job.id).limit(limit)
-    return list(session.scalars(statement.with_for_update(skip_locked=True)))
-
-
-def _place(session: Session, job: Job, node_name: str, slot: str, lease_seconds: float) -> None:
-    session.add(
-        Placement(
-            job_id=job.id,
-            attempt=job.attempt,
-            node_rank=0,
-            node_name=node_name,
-            slot=slot,
-            num_slots=1,
-            token=uuid.uuid4().hex,
-            lease_until=func.now() + seconds(lease_seconds),
-        )
-    )
-    session.flush()
-
-
 def expire_leases(session: Session, *, lease_seconds: float, max_attempts: int) -> None:
-    """End the attempts whose agent is silent, and give back the jobs placed on a node that died unclaimed."""
+    """End the attempts of which an agent is silent, and give back the jobs placed on a node that died unclaimed."""
     is_open = Placement.ended_at.is_(None)
     silent = (is_open, Placement.claimed_at.is_not(None), Placement.lease_until < func.now())
     for job in _held_where(session, *silent):
-        message = "the node that ran it fell silent"
+        message = "a node that ran it fell silent"
         jobs.lose(session, job, "node_lost", message, max_attempts=max_attempts)
     alive = select(Node.name).where(is_alive(lease_seconds))
     for job in _held_where(session, is_open, Placement.claimed_at.is_(None), Placement.node_name.not_in(alive)):
@@ -90,7 +41,7 @@ def expire_leases(session: Session, *, lease_seconds: float, max_attempts: int) 
 
 def _held_where(session: Session, *conditions: ColumnElement[bool]) -> list[Job]:
     """The jobs with such a placement, held; the condition is looked at again under the job's lock."""
-    statement = select(Placement.job_id, Placement.attempt).where(*conditions)
+    statement = select(Placement.job_id, Placement.attempt).where(*conditions).distinct()
     held = []
     for job_id, attempt in session.execute(statement).all():
         with suppress(jobs.Fenced):  # its agent has ended it since, or is writing to it
@@ -125,7 +76,10 @@ def mark_sent(session: Session, token: str) -> None:
 
 
 def claim(session: Session, job_id: str, attempt: int, token: str, *, lease_seconds: float) -> tuple[Job, Placement]:
-    """Become the agent of a placement. Raises Fenced if the token is stale or was claimed before."""
+    """Become the agent of a placement. Raises Fenced if the token is stale or was claimed before.
+
+    The leases of a gang's other nodes are their agents' own.
+    """
     job = jobs.hold(session, job_id, attempt)
     placement = session.scalar(
         update(Placement)

@@ -10,13 +10,13 @@ from service.core import jobs
 from service.core.errors import NotFound
 from service.core.settings import Settings
 from service.core.storage import sha256_of
-from service.core.tables import Checkpoint, Dataset, Job, Model
+from service.core.tables import Checkpoint, Dataset, Job, Model, Placement
 from trainer.host import Host
 from trainer.run import IngestLimits, RunError, RunFolder, RunSpec, write_atomically
 
 
-def prepare_run(host: Host, job: Job, run: RunFolder, *, slot: str) -> None:
-    """Make the run folder of a job's attempt.
+def prepare_run(host: Host, job: Job, run: RunFolder, placement: Placement) -> None:
+    """Make the run folder of a job's attempt on this node; the processes of the first one hand its state to the others.
 
     Raises RunError (`dataset_not_ready`, `model_deleted`, `corrupt_file`), or NotFound for a lost blob.
     """
@@ -26,7 +26,7 @@ def prepare_run(host: Host, job: Job, run: RunFolder, *, slot: str) -> None:
         checkpoints = list(
             session.scalars(select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc()))
         )
-    run.create(_spec(host.settings, job, slot))
+    run.create(_spec(host.settings, job, placement.slot))
     if job.kind == "ingest":
         if dataset is None:
             raise RunError("dataset_deleted", "the data set was deleted")
@@ -41,7 +41,8 @@ def prepare_run(host: Host, job: Job, run: RunFolder, *, slot: str) -> None:
             raise RunError("model_deleted", "the model was deleted")
         for name, file in model.files.items():
             host.files.link(file["key"], file["sha256"], run.model / name)
-    _restore_checkpoint(host, job, run, checkpoints)
+    if placement.node_rank == 0:
+        _restore_checkpoint(host, job, run, checkpoints)
 
 
 def _spec(settings: Settings, job: Job, slot: str) -> RunSpec:

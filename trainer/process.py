@@ -11,8 +11,10 @@ from pathlib import Path
 
 from service.core.child import child_command
 from service.core.settings import Settings
-from service.core.tables import Job
+from service.core.tables import Job, Placement
+from trainer.devices import cpu
 from trainer.memory import KEEP_MEMORY
+from trainer.network import interface_of
 from trainer.run import RunFolder
 
 PYTHON = (sys.executable, "-P", "-m")  # -P: a folder `trainer` in the current directory is not this package
@@ -25,22 +27,46 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 }
 
 
-def command_line(command: Sequence[str], job: Job, run: RunFolder) -> list[str]:
-    """The argument vector for a job; an index job works on the database and is told who it is there."""
+def command_line(command: Sequence[str], job: Job, placement: Placement, run: RunFolder) -> list[str]:
+    """The argument vector for a job on a node; an index job works on the database and is told who it is there."""
     identity = ["--job", job.id, "--attempt", str(job.attempt), "--model", str(job.model_id)]
-    return [*command, str(run.path), *(identity if job.kind == "index" else ())]
+    alone = [*command, str(run.path), *(identity if job.kind == "index" else ())]
+    world_size = placement.num_nodes * placement.num_slots
+    if world_size == 1:
+        return alone
+    options = {
+        "--first-rank": placement.node_rank * placement.num_slots,
+        "--processes": placement.num_slots,
+        "--world-size": world_size,
+        "--address": placement.rendezvous_address,
+        "--port": placement.rendezvous_port,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    return [*PYTHON, "trainer.launch", str(run.path), *words, "--", *alone]
 
 
-def environment(settings: Settings, kind: str) -> dict[str, str]:
+def environment(settings: Settings, kind: str, placement: Placement, *, address: str) -> dict[str, str]:
     """The worker's environment; only an index job gets its settings, and with them the database."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")}
     if kind == "pretrain":
-        return KEEP_MEMORY | own
+        return KEEP_MEMORY | own | _of_ranks(placement, address)
     if kind != "index":
         return own
     values = settings.model_dump(mode="json").items()
     texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in values}
     return own | {f"SIMCLR_{name.upper()}": text for name, text in texts.items()}
+
+
+def _of_ranks(placement: Placement, address: str) -> dict[str, str]:
+    """What several processes need: their share of the cores, and the network on which they meet."""
+    environ: dict[str, str] = {}
+    if placement.num_slots > 1:
+        environ["OMP_NUM_THREADS"] = str(max(1, cpu()["num_cores"] // placement.num_slots))
+    if placement.num_nodes > 1:
+        environ["RES_OPTIONS"] = "timeout:1 attempts:1"  # a name server that is away costs 10 s a connection
+        if interface := interface_of(address):
+            environ |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), interface)
+    return environ
 
 
 def num_oom_kills() -> int:

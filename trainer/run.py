@@ -9,10 +9,16 @@
     output/          the files to publish                               out
     result.json      written last: the job succeeded                    out
     error.json       {"code", "message", "details"?}: it failed, why    out
+    first_loss.json  {"rank", "returncode"}: which rank died (launch.py) out
     log.txt          stdout and stderr                                  out
 
 The process knows nothing of jobs, queues, HTTP or databases. SIGTERM asks it to checkpoint at the end of the
 step and to exit with INTERRUPTED. A process that works on what is away meanwhile, exits with AWAY.
+
+Several processes may train together, each of them with torchrun's environment (RANK, LOCAL_RANK, WORLD_SIZE,
+MASTER_ADDR, MASTER_PORT). Those of one node share its run folder. Rank 0 alone reads and writes checkpoints and
+writes events, output and result; any rank may write error.json. The others end with 0 when training is over, with
+INTERRUPTED when rank 0 does, and with PEER_GONE or PEER_SILENT when another is lost.
 """
 
 import json
@@ -24,6 +30,8 @@ from models.config import Frozen
 
 INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: come back later
 AWAY = 69  # sysexits' EX_UNAVAILABLE: the database or the storage doesn't answer
+PEER_GONE = 76  # sysexits' EX_PROTOCOL: another rank is gone; the reason is there, not here
+PEER_SILENT = 77  # another rank did not answer within the time that collective operations have
 
 
 class IngestLimits(Frozen):
@@ -59,7 +67,7 @@ class RunError(RuntimeError):
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is whole or absent, also over a power cut."""
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")  # of several ranks each its own
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
@@ -81,6 +89,7 @@ class RunFolder:
         self.output = path / "output"
         self.result = path / "result.json"
         self.error = path / "error.json"
+        self.first_loss = path / "first_loss.json"
         self.log = path / "log.txt"
 
     def create(self, spec: RunSpec) -> None:

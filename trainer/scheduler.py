@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from service.core.queue import RUN_PLACEMENT, node_queue
 from service.core.settings import Settings
 from service.core.tables import Node, Placement
-from trainer import placement
+from trainer import placement, placing
 
 LOCK = 0x51_3C_14  # any number that nothing else of this database locks
 TICK_SECONDS = 0.25
@@ -67,7 +67,10 @@ class Scheduler:
             placement.renew_unclaimed_tokens(session)
             session.execute(delete(Node).where(~placement.is_alive(FORGET_NODE_SECONDS)))
         with Session(connection) as session, session.begin():
-            placement.place_jobs(session, lease_seconds=lease_seconds)
+            placing.place_jobs(session, lease_seconds=lease_seconds)
+        with Session(connection) as session, session.begin():
+            growth_seconds = self.settings.growth_seconds
+            placing.ask_to_grow(session, lease_seconds=lease_seconds, growth_seconds=growth_seconds)
         self._tell(connection)
 
     def _tell(self, connection: Connection) -> None:

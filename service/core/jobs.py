@@ -12,7 +12,8 @@ so that a job's events become visible in the order of their ids and a reader can
 """
 
 from collections.abc import Sequence
-from typing import Any
+from enum import StrEnum, auto
+from typing import Any, Self
 
 from sqlalchemy import ColumnElement, delete, exists, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -35,6 +36,21 @@ TRANSITIONS = {
 
 class Fenced(RuntimeError):
     """The job has moved on: this attempt may not write to it any more."""
+
+
+class Orders(StrEnum):
+    """What an agent is to do with its process."""
+
+    GO_ON = auto()
+    YIELD = auto()  # checkpoint, end, give the job back
+    CANCEL = auto()
+
+    @classmethod
+    def of(cls, status: str, asked_to_yield: bool) -> Self:  # noqa: FBT001  # the columns of a row
+        """As the row of a job that is going on says."""
+        if status == "cancelling":
+            return cls.CANCEL
+        return cls.YIELD if asked_to_yield else cls.GO_ON
 
 
 def submit(
@@ -91,8 +107,7 @@ def request_cancel(session: Session, job_id: str) -> Job:
         return _end(session, job, "cancelled")
     if job.status == "running":
         _move(session, job, "cancelling")
-    claimed = exists().where(*_open_placements(job), Placement.claimed_at.is_not(None))
-    return job if session.scalar(select(claimed)) else _end(session, job, "cancelled")
+    return job if _is_claimed(session, job) else _end(session, job, "cancelled")
 
 
 def resume(session: Session, job_id: str) -> Job:
@@ -133,18 +148,31 @@ def hold(session: Session, job_id: str, attempt: int, *, unless_locked: bool = F
     return job
 
 
-def current_status(session: Session, job_id: str, attempt: int) -> str:
-    """Status of the job, `running` or `cancelling`, without a lock. Raises Fenced as `hold` does."""
-    status = session.scalar(select(Job.status).where(Job.id == job_id, Job.attempt == attempt, Job.status.in_(ACTIVE)))
-    if status is None:
+def orders(session: Session, job_id: str, attempt: int) -> Orders:
+    """What is wanted of the attempt, without a lock. Raises Fenced as `hold` does."""
+    columns = select(Job.status, Job.asked_to_yield)
+    row = session.execute(columns.where(Job.id == job_id, Job.attempt == attempt, Job.status.in_(ACTIVE))).first()
+    if row is None:
         raise Fenced(f"attempt {attempt} of {job_id} is over")
-    return status
+    return Orders.of(*row)
 
 
-def start(session: Session, job: Job) -> Job:
-    """Begin the next attempt of a queued job whose row is locked."""
-    started_at = func.coalesce(Job.started_at, func.now())
-    return _move(session, job, "running", attempt=job.attempt + 1, started_at=started_at)
+def start(session: Session, job: Job, nodes: Sequence[str] = ()) -> Job:
+    """Begin the next attempt of a queued job whose row is locked, on the nodes of these names."""
+    return _move(
+        session,
+        job,
+        "running",
+        about={"nodes": list(nodes)},
+        attempt=job.attempt + 1,
+        started_at=func.coalesce(Job.started_at, func.now()),
+        asked_to_yield=False,
+    )
+
+
+def ask_to_yield(session: Session, job: Job) -> None:
+    """Have a held job checkpoint at the end of a step and give its nodes back, to be placed again."""
+    session.execute(update(Job).where(Job.id == job.id).values(asked_to_yield=True))
 
 
 def succeed(session: Session, job: Job, result: dict[str, Any]) -> Job:
@@ -160,8 +188,19 @@ def fail(session: Session, job: Job, code: str, message: str) -> Job:
 
 
 def cancel(session: Session, job: Job) -> Job:
-    """End a held job that was to be cancelled and whose process is gone."""
+    """End a held job that was to be cancelled and whose processes are gone."""
     return _end(session, job, "cancelled")
+
+
+def leave(session: Session, job: Job, token: str) -> Job:
+    """Give back the slots of one node of a held job, which ends or goes on without it.
+
+    A job that was to be cancelled is when its last node has left: then none of its processes is left either.
+    """
+    session.execute(update(Placement).where(Placement.token == token).values(ended_at=func.now()))
+    if job.status == "cancelling" and not _is_claimed(session, job):
+        return cancel(session, job)
+    return job
 
 
 def requeue(session: Session, job: Job, reason: str) -> Job:
@@ -209,6 +248,12 @@ def events_after(session: Session, job_id: str, after_id: int, limit: int) -> li
     return list(session.scalars(statement.order_by(JobEvent.id).limit(limit)))
 
 
+def log_key(job_id: str, attempt: int, node_rank: int) -> str:
+    """Where the storage has what an attempt's process printed on one of its nodes."""
+    node = f"-node-{node_rank}" if node_rank else ""
+    return f"jobs/{job_id}/log-{attempt}{node}.txt"
+
+
 def _locked(session: Session, job_id: str) -> Job:
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
     if job is None:
@@ -218,6 +263,11 @@ def _locked(session: Session, job_id: str) -> Job:
 
 def _open_placements(job: Job) -> list[ColumnElement[bool]]:
     return [Placement.job_id == job.id, Placement.attempt == job.attempt, Placement.ended_at.is_(None)]
+
+
+def _is_claimed(session: Session, job: Job) -> bool:
+    """Whether an agent runs the job's attempt on some node."""
+    return bool(session.scalar(select(exists().where(*_open_placements(job), Placement.claimed_at.is_not(None)))))
 
 
 def _end(session: Session, job: Job, status: str, *, result: Any = None, error: Any = None) -> Job:
@@ -238,7 +288,15 @@ def _end(session: Session, job: Job, status: str, *, result: Any = None, error: 
     )
 
 
-def _move(session: Session, job: Job, status: str, *, reason: str | None = None, **values: Any) -> Job:
+def _move(
+    session: Session,
+    job: Job,
+    status: str,
+    *,
+    reason: str | None = None,
+    about: dict[str, Any] | None = None,
+    **values: Any,
+) -> Job:
     """The one place where a status changes; leaving `running` and `cancelling` frees the job's slots."""
     assert status in TRANSITIONS[job.status], (job.status, status)
     if job.status in ACTIVE and status not in ACTIVE:
@@ -252,5 +310,6 @@ def _move(session: Session, job: Job, status: str, *, reason: str | None = None,
     )
     if moved is None:
         raise Fenced(f"the job {job.id} is no longer {job.status} in attempt {job.attempt}")
-    record_events(session, moved, [("status", {"status": status} | ({"reason": reason} if reason else {}))])
+    because = {"reason": reason} if reason else {}
+    record_events(session, moved, [("status", {"status": status} | because | (about or {}))])
     return moved

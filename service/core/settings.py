@@ -8,11 +8,12 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SIMCLR_"
 ENV_FILE = ".env"
+MAX_PORT = 65_535
 CLIENT_NAMES = {"SIMCLR_URL"}  # read by the client commands (service/client.py)
 
 
@@ -34,13 +35,27 @@ class Settings(BaseSettings):
     node_name: str = Field(
         default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="This worker's name."
     )
-    node_address: str = Field("127.0.0.1", description="Address at which other nodes reach this worker.")
-    num_cpu_slots: int = Field(1, ge=0, le=256, description="CPU training or probe jobs that this worker runs at once.")
+    node_address: str = Field(
+        "", description="Address at which other nodes reach this worker; empty: the one it reaches the database from."
+    )
+    rendezvous_ports: str = Field(
+        "29500-29599",
+        description="Ports of this worker, first to last, of which one is where the processes of a job meet.",
+    )
+    num_cpu_slots: int = Field(
+        1, ge=0, le=256, description="Processes that train or probe on the CPU which this worker runs at once."
+    )
     num_light_slots: int = Field(2, ge=1, le=256, description="Ingest and index jobs that this worker runs at once.")
     lease_seconds: float = Field(
         8, ge=2, le=600, description="A job whose worker is silent for longer is placed again."
     )
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job without progress before it fails.")
+    growth_seconds: float = Field(
+        30,
+        ge=1,
+        le=86_400,
+        description="A job on fewer nodes than it may have has run for so long when it is placed again on more.",
+    )
     max_image_bytes: int = Field(20 * 2**20, ge=1, description="Of one uploaded image.")
     max_image_pixels: int = Field(25_000_000, ge=1, description="Width times height of one image.")
     max_image_side: int = Field(10_000, ge=1, description="Longer side of one image, pixels.")
@@ -65,6 +80,14 @@ class Settings(BaseSettings):
             raise ValueError(f"no setting is called {', '.join(unknown)}; .env.example lists them all")
         return self
 
+    @field_validator("rendezvous_ports")
+    @classmethod
+    def _is_a_range(cls, text: str) -> str:
+        first, _, last = text.partition("-")
+        if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= MAX_PORT):
+            raise ValueError(f"two ports from 1 to {MAX_PORT} such as 29500-29599, not {text!r}")
+        return text
+
     @model_validator(mode="after")
     def _urls_have_known_schemes(self) -> Self:
         for name, schemes in (
@@ -82,10 +105,9 @@ class Settings(BaseSettings):
         """Folder of the local storage."""
         return self.data_dir / "storage"
 
-    @property
-    def runs_dir(self) -> Path:
-        """Folder of the run folders of jobs on this node."""
-        return self.data_dir / "runs"
+    def runs_dir(self, node_name: str) -> Path:
+        """Folder of the run folders of jobs on a node; several may keep theirs in one data_dir."""
+        return self.data_dir / "runs" / node_name
 
 
 @lru_cache

@@ -104,6 +104,7 @@ class Job(Base):
     priority_at: Mapped[datetime] = mapped_column(server_default=func.now())  # the queue's order; a requeue keeps it
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    asked_to_yield: Mapped[bool] = mapped_column(default=False)  # to checkpoint and be placed again, on more nodes
 
 
 class JobEvent(Base):
@@ -146,10 +147,15 @@ class Node(Base):
     versions: Mapped[dict[str, Any]]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    rendezvous_port: Mapped[int | None]  # a free port that it offers, until a gang takes it
 
 
 class Placement(Base):
-    """A job's attempt on a node, and the outbox of its message to that node."""
+    """A job's attempt on a node, and the outbox of its message to that node.
+
+    An attempt of several processes has `num_slots` on each of `num_nodes` nodes, which meet at the rendezvous: the
+    address of node 0.
+    """
 
     __tablename__ = "placement"
     __table_args__ = (Index("placement_open", "node_name", postgresql_where="ended_at is null"),)
@@ -167,6 +173,9 @@ class Placement(Base):
     claimed_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     num_relayed: Mapped[int] = mapped_column(default=0)  # lines of the process's events.jsonl that are job_event rows
+    num_nodes: Mapped[int] = mapped_column(default=1)
+    rendezvous_address: Mapped[str | None]
+    rendezvous_port: Mapped[int | None]
 
 
 class Model(Base):

@@ -7,8 +7,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from service.core import jobs
 from service.core.errors import BadRequest, NotFound
-from service.core.tables import Checkpoint, Dataset, JobEvent, Model
+from service.core.tables import Checkpoint, Dataset, JobEvent, Model, Placement
 from service.deps import DatabaseDep, SessionDep, SettingsDep, StorageDep
 from service.descriptions import describe_datasets, describe_models
 from service.downloads import send_blob
@@ -79,17 +80,20 @@ def get_log(
     storage: StorageDep,
     settings: SettingsDep,
     attempt: Annotated[int | None, Query(ge=1, le=MAX_LIMIT, description="Default: the newest.")] = None,
+    node_rank: Annotated[int, Query(ge=0, le=MAX_LIMIT, description="Of several nodes, which one.")] = 0,
 ) -> Response:
     """What the process of an attempt printed. It is stored when the attempt ends; empty until there is something."""
     job = find_job(session, job_id)
     number = attempt or job.attempt
     if number > job.attempt:
         raise NotFound(f"the job {job_id} had {job.attempt} attempts; there is no attempt {number}")
-    live = settings.runs_dir / job_id / str(number) / "log.txt"
-    if live.is_file():  # it runs on this machine
-        return PlainTextResponse(live.read_bytes())
+    placement = session.get(Placement, (job_id, number, node_rank))
+    if placement is not None:
+        live = settings.runs_dir(placement.node_name) / job_id / str(number) / "log.txt"
+        if live.is_file():  # it runs on this machine
+            return PlainTextResponse(live.read_bytes())
     try:
-        return send_blob(storage, f"jobs/{job_id}/log-{number}.txt", media_type="text/plain; charset=utf-8")
+        return send_blob(storage, jobs.log_key(job_id, number, node_rank), media_type="text/plain; charset=utf-8")
     except NotFound:
         return PlainTextResponse("")
 

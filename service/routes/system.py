@@ -1,6 +1,7 @@
 """The service itself: whether it lives, whether it can work, and with what."""
 
 import platform
+from collections import Counter, defaultdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +16,12 @@ from starlette.responses import HTMLResponse
 from service.core.tables import ENDED, Job, Node, Placement
 from service.deps import ServicesDep, SessionDep, SettingsDep
 from service.health import Part, database_part, redis_part, storage_part
+from service.schemas.fields import FromRow
+from service.schemas.jobs import Kind
 
 router = APIRouter(tags=["system"])
 
+QUEUE_SHOWN = 20
 LANDING_PAGE = (Path(__file__).parent.parent / "web" / "index.html").read_text(encoding="utf-8")
 
 
@@ -79,13 +83,35 @@ def _status(part: Part) -> PartStatus:
     return PartStatus(status="ok" if part.is_usable else "away", about=part.about)
 
 
+class Running(BaseModel):
+    """A node's part of a job."""
+
+    job_id: str
+    attempt: int
+    slot: str
+    num_slots: int = Field(description="Processes that it has here.")
+    node_rank: int = Field(description="Of its nodes, counted from 0.")
+    num_nodes: int
+
+
+class Queued(FromRow):
+    """A job that waits for slots."""
+
+    id: str
+    kind: Kind
+    resources: dict[str, Any]
+    priority_at: datetime = Field(description="The queue's order: since when it waits, or waited first.")
+
+
 class NodeOut(BaseModel):
     """A worker."""
 
     name: str
+    address: str = Field(description="At which other nodes reach it.")
     is_alive: bool = Field(description="Its heartbeat is younger than a lease.")
-    slots: dict[str, int] = Field(description="Jobs of each kind that it runs at once: cpu, cuda, light.")
+    slots: dict[str, int] = Field(description="Processes of each kind that it runs at once: cpu, cuda, light.")
     free_slots: dict[str, int]
+    running: list[Running]
     devices: dict[str, Any]
     versions: dict[str, Any]
     started_at: datetime
@@ -97,6 +123,7 @@ class System(BaseModel):
 
     nodes: list[NodeOut]
     jobs: dict[str, int] = Field(description="Number of unfinished jobs in each state.")
+    queue: list[Queued] = Field(description=f"The first {QUEUE_SHOWN} jobs that wait, next one first.")
     versions: dict[str, str]
 
 
@@ -104,29 +131,31 @@ class System(BaseModel):
 def get_system(session: SessionDep, settings: SettingsDep) -> System:
     """Workers with their devices and free slots, unfinished jobs, versions."""
     num_jobs = select(Job.status, func.count()).where(Job.status.not_in(ENDED)).group_by(Job.status)
+    queue = select(Job).where(Job.status == "queued").order_by(Job.priority_at, Job.id).limit(QUEUE_SHOWN)
     waiting = {"queued": 0, "running": 0, "cancelling": 0}
     return System(
         nodes=_nodes(session, settings.lease_seconds),
         jobs=waiting | dict(session.execute(num_jobs).all()),
+        queue=[Queued.model_validate(job) for job in session.scalars(queue)],
         versions={"simclr-service": version("simclr-service"), "python": platform.python_version()},
     )
 
 
 def _nodes(session: Session, lease_seconds: float) -> list[NodeOut]:
-    used = select(Placement.node_name, Placement.slot, func.sum(Placement.num_slots)).where(
-        Placement.ended_at.is_(None)
-    )
-    num_used = {
-        (name, slot): number
-        for name, slot, number in session.execute(used.group_by(Placement.node_name, Placement.slot))
-    }
+    running: dict[str, list[Running]] = defaultdict(list)
+    num_used: Counter[tuple[str, str]] = Counter()
+    for placement in session.scalars(select(Placement).where(Placement.ended_at.is_(None))):
+        running[placement.node_name].append(Running.model_validate(placement, from_attributes=True))
+        num_used[placement.node_name, placement.slot] += placement.num_slots
     silence = func.extract("epoch", func.now() - Node.heartbeat_at)
     return [
         NodeOut(
             name=node.name,
+            address=node.address,
             is_alive=silent_seconds < lease_seconds,
             slots=node.slots,
-            free_slots={kind: number - num_used.get((node.name, kind), 0) for kind, number in node.slots.items()},
+            free_slots={kind: number - num_used[node.name, kind] for kind, number in node.slots.items()},
+            running=running[node.name],
             devices=node.devices,
             versions=node.versions,
             started_at=node.started_at,

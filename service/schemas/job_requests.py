@@ -1,22 +1,17 @@
 """What a job is asked for with: one model a kind, so that the API's documentation states each kind's recipe."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from models.config import IndexRecipe, KnnProbeRecipe, LinearProbeRecipe, PretrainRecipe, with_preset
 from service.schemas.fields import Id, Label, Text
 
-ONE_PROCESS = "this release trains in one process"
+MAX_NODES = 512
+MAX_PROCESSES_PER_NODE = 64
 
-
-def _one(number: int) -> int:
-    if number > 1:
-        raise ValueError(f"{ONE_PROCESS}; give 1, not {number}")
-    return number
-
-
-One = Annotated[int, Field(ge=1, json_schema_extra={"maximum": 1}), AfterValidator(_one)]
+One = Annotated[int, Field(ge=1, le=1, description="Only pretraining runs in several processes.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: a GPU if any node has one.")]
 
 
 def _over_preset(recipe: Any) -> Any:
@@ -28,22 +23,49 @@ class _Request(BaseModel):
 
 
 class Nodes(_Request):
-    """How many nodes a job may run on."""
+    """How many nodes a job may run on: as many as are free when it starts, and more when more come."""
 
-    min: One = Field(1, description=f"1: {ONE_PROCESS}.")
-    max: One = Field(1, description=f"1: {ONE_PROCESS}.")
+    min: int = Field(1, ge=1, le=MAX_NODES, description="It waits until so many are free at once.")
+    max: int = Field(1, ge=1, le=MAX_NODES, description="At least min.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _max_is_min_if_not_given(cls, nodes: Any) -> Any:
+        return {"max": nodes["min"], **nodes} if isinstance(nodes, dict) and "min" in nodes else nodes
+
+    @model_validator(mode="after")
+    def _range_is_ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"max: at least min ({self.min}), not {self.max}")
+        return self
 
 
 class Resources(_Request):
-    """Where a job runs."""
+    """Where a job runs. Processes share every batch evenly, and train as one process with the whole batch would."""
 
     nodes: Nodes = Nodes()
-    processes_per_node: One = Field(1, description=f"1: {ONE_PROCESS}.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if any node has one.")
+    processes_per_node: int = Field(
+        1, ge=1, le=MAX_PROCESSES_PER_NODE, description="Each has a GPU of its own, or a share of the node's cores."
+    )
+    device: Device = "auto"
+
+
+class OneNode(_Request):
+    """One."""
+
+    min: One = 1
+    max: One = 1
+
+
+class OneProcess(_Request):
+    """Where a job runs that has one process: all but pretraining."""
+
+    nodes: OneNode = OneNode()
+    processes_per_node: One = 1
+    device: Device = "auto"
 
 
 class _JobRequest(_Request):
-    resources: Resources = Resources()
     metadata: dict[Label, Text | bool | int | float | None] = Field(
         {}, max_length=64, description="Your own notes, kept with the job."
     )
@@ -56,6 +78,7 @@ class PretrainRequest(_JobRequest):
     dataset_id: Id
     model_id: None = None
     recipe: Annotated[PretrainRecipe, BeforeValidator(_over_preset)] = PretrainRecipe()
+    resources: Resources = Resources()
 
 
 class LinearProbeRequest(_JobRequest):
@@ -65,6 +88,7 @@ class LinearProbeRequest(_JobRequest):
     dataset_id: Id
     model_id: Id
     recipe: LinearProbeRecipe = LinearProbeRecipe()
+    resources: OneProcess = OneProcess()
 
 
 class KnnProbeRequest(_JobRequest):
@@ -74,6 +98,7 @@ class KnnProbeRequest(_JobRequest):
     dataset_id: Id
     model_id: Id
     recipe: KnnProbeRecipe = KnnProbeRecipe()
+    resources: OneProcess = OneProcess()
 
 
 class IndexRequest(_JobRequest):
@@ -83,6 +108,7 @@ class IndexRequest(_JobRequest):
     dataset_id: None = None
     model_id: Id
     recipe: IndexRecipe = IndexRecipe()
+    resources: OneProcess = OneProcess()
 
 
 AnyJobRequest = PretrainRequest | LinearProbeRequest | KnnProbeRequest | IndexRequest

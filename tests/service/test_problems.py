@@ -51,8 +51,9 @@ def fields(response: httpx.Response) -> list[str]:
         (recipe('{}, "metadata": {"note": "\\u0000"}'), "metadata.note"),
         (recipe('{}, "metadata": {"note": "\\ud800"}'), "metadata.note"),
         (recipe('{}, "metadata": {"note": {"deep": 1}}'), "metadata.note"),
-        (recipe('{}, "resources": {"nodes": {"max": 2}}'), "resources.nodes.max"),
-        (recipe('{}, "resources": {"processes_per_node": 8}'), "resources.processes_per_node"),
+        (recipe('{}, "resources": {"nodes": {"min": 3, "max": 2}}'), "resources.nodes.max"),
+        (recipe('{}, "resources": {"nodes": {"min": 513}}'), "resources.nodes.min"),
+        (recipe('{}, "resources": {"processes_per_node": 0}'), "resources.processes_per_node"),
     ],
 )
 def test_a_wrong_field_is_named(api: httpx.Client, body: str, field: str) -> None:

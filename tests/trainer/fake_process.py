@@ -2,7 +2,9 @@
 
 Its recipe says what it does: {"steps", "pause" (seconds a step), "checkpoint_every", "end" (succeed, fail, exit, hang),
 "die_once" (a file; the first process to come to half of its steps without it makes it and is killed), "pids" (a file
-that gets its process id and that of a child), "stubborn" (no answer to SIGTERM), "output", "result", "error"}.
+that gets its process id and that of a child), "stubborn" (no answer to SIGTERM), "output", "result", "error",
+"die_rank" (which of several ranks is killed; default 0), "stop_file" (by which ranks agree to stop), "codes"
+({rank: exit code}, at half of the steps)}.
 """
 
 import hashlib
@@ -14,26 +16,40 @@ import sys
 import time
 from pathlib import Path
 
+WORLD = ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GLOO_SOCKET_IFNAME", "OMP_NUM_THREADS")
+
 run = Path(sys.argv[1])
 spec = json.loads((run / "spec.json").read_text())
 recipe = spec["recipe"]
-asked_to_stop = False
+rank = int(os.environ.get("RANK", "0"))
+signalled = False
 
 
 def on_term(*_: object) -> None:
     """Note the signal."""
-    global asked_to_stop  # noqa: PLW0603  # a script
-    asked_to_stop = not recipe.get("stubborn")
+    global signalled  # noqa: PLW0603  # a script
+    signalled = not recipe.get("stubborn")
+    if signalled and "stop_file" in recipe:
+        Path(recipe["stop_file"]).touch()
+
+
+def asked_to_stop() -> bool:
+    """Whether this rank, or one of those with the same stop file, got the signal."""
+    return signalled or Path(recipe.get("stop_file", os.devnull + "/none")).exists()
 
 
 def emit(**event: object) -> None:
-    """Append an event."""
+    """Append an event, as the first rank."""
+    if rank:
+        return
     with (run / "events.jsonl").open("a") as file:
         file.write(json.dumps(event) + "\n")
 
 
 def checkpoint(step: int) -> None:
-    """Write a state of 1,000 bytes."""
+    """Write a state of 1,000 bytes, as the first rank."""
+    if rank:
+        return
     content = f"{step:1000d}".encode()
     path = run / f"checkpoints/step-{step:08d}.pt"
     path.write_bytes(content)
@@ -55,16 +71,20 @@ def restored_step() -> int:
 def work() -> None:
     """Step by step, from the restored state."""
     first, steps = restored_step(), recipe.get("steps", 3)
-    emit(type="stage", stage="training", first_step=first, arguments=sys.argv[2:])
+    world = {name: os.environ.get(name) for name in WORLD}
+    emit(type="stage", stage="training", first_step=first, arguments=sys.argv[2:], world=world)
     for step in range(first + 1, steps + 1):
         time.sleep(recipe.get("pause", 0))
         emit(type="metrics", step=step, steps=steps, loss=1 / step)
-        if asked_to_stop or step % recipe.get("checkpoint_every", steps + 1) == 0:
+        stop = asked_to_stop()
+        if stop or step % recipe.get("checkpoint_every", steps + 1) == 0:
             checkpoint(step)
-        if asked_to_stop:
+        if stop:
             sys.exit(75)
+        if step >= steps // 2 and str(rank) in recipe.get("codes", {}):
+            sys.exit(recipe["codes"][str(rank)])
         marker = Path(recipe.get("die_once", os.devnull))
-        if step >= steps // 2 and not marker.exists():
+        if rank == recipe.get("die_rank", 0) and step >= steps // 2 and not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -75,7 +95,7 @@ def end() -> None:
     kind = recipe.get("end", "succeed")
     for name, content in recipe.get("output", {}).items():
         (run / "output" / name).write_text(content)
-    if kind == "succeed":
+    if kind == "succeed" and not rank:
         (run / "result.json").write_text(json.dumps(recipe.get("result", {"answer": 42})))
     elif kind == "fail":
         (run / "error.json").write_text(json.dumps(recipe["error"]))
@@ -84,15 +104,16 @@ def end() -> None:
         sys.exit(3)
     while kind == "hang":
         time.sleep(0.05)
-        if asked_to_stop:
+        if asked_to_stop():
             sys.exit(75)
 
 
 signal.signal(signal.SIGTERM, on_term)
 if "pids" in recipe:
     child = subprocess.Popen(["sleep", "60"])
-    pids = Path(recipe["pids"])
-    pids.with_suffix(".partial").write_text(f"{os.getpid()} {child.pid}")
-    pids.with_suffix(".partial").rename(pids)
+    pids = Path(recipe["pids"]).with_suffix(f".{rank}" if rank else "")
+    partial = pids.with_name(pids.name + ".partial")
+    partial.write_text(f"{os.getpid()} {child.pid}")
+    partial.rename(pids)
 work()
 end()

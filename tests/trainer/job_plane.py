@@ -13,7 +13,7 @@ from service.core import jobs
 from service.core.db import Database
 from service.core.settings import Settings
 from service.core.tables import Dataset, Job, JobEvent, Model, Node, Placement
-from trainer import placement
+from trainer import placing
 from trainer.agent import Agent
 from trainer.host import Host
 
@@ -33,6 +33,7 @@ def add_node(database: Database, name: str = "node-a", **slots: int) -> None:
     """A live node without a worker."""
     with database.transaction() as session:
         row = Node(name=name, address="::1", slots={"cpu": 1, "light": 2} | slots, devices={}, versions={})
+        row.rendezvous_port = 29_500
         session.merge(row).heartbeat_at = func.now()
 
 
@@ -63,7 +64,7 @@ def submit(database: Database, kind: str = "index", **fields: Any) -> str:
 def place(database: Database) -> list[Placement]:
     """Place what can be placed; all open placements that no agent has claimed."""
     with database.transaction() as session:
-        placement.place_jobs(session, lease_seconds=LEASE_SECONDS)
+        placing.place_jobs(session, lease_seconds=LEASE_SECONDS)
     with database.transaction() as session:
         unclaimed = Placement.ended_at.is_(None), Placement.claimed_at.is_(None)
         return list(session.scalars(select(Placement).where(*unclaimed).order_by(Placement.created_at)))

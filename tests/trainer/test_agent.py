@@ -40,7 +40,7 @@ def host(tmp_path: Path, postgres_url: str, database: Database, storage: LocalSt
     cache = tmp_path / "cache"
     cache.mkdir()
     settings = make_settings(tmp_path, postgres_url)
-    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), FAKES)
+    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), "127.0.0.1", FAKES)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def test_a_job_runs_to_its_result(host: Host) -> None:
     assert (job.status, job.result, job.error) == ("succeeded", {"answer": 42}, None)
     assert statuses(host.database, job_id) == ["queued", "running", "succeeded"]
     assert host.storage.get(f"jobs/{job_id}/log-1.txt") == b"the last line\n"
-    assert not (host.settings.runs_dir / job_id / "1").exists()
+    assert not (host.settings.runs_dir("node-a") / job_id / "1").exists()
     with host.database.transaction() as session:
         assert session.scalar(select(Placement.ended_at)) is not None
 

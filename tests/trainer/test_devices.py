@@ -31,9 +31,16 @@ def test_the_driver_names_the_gpus() -> None:
 def test_a_gpu_is_taken_once() -> None:
     """Two takers get two GPUs, a third none until one is given back."""
     pool = DevicePool(2)
-    assert [pool.take(), pool.take(), pool.take()] == [0, 1, None]
-    pool.give_back(0)
-    assert pool.take() == 0
+    assert [pool.take(1), pool.take(1), pool.take(1)] == [[0], [1], None]
+    pool.give_back([0])
+    assert pool.take(1) == [0]
+
+
+def test_a_job_takes_all_its_gpus_or_none() -> None:
+    """Three of two free GPUs aren't taken, and none is lost by asking; a job on the CPU takes none."""
+    pool = DevicePool(3)
+    assert pool.take(1) == [0]
+    assert [pool.take(3), pool.take(2), pool.take(0)] == [None, [1, 2], []]
 
 
 @pytest.mark.usefixtures("driver")
@@ -65,12 +72,12 @@ def test_only_the_workers_own_gpus_count(
 def test_a_pinned_gpu_is_one_of_the_workers_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry of an inherited CUDA_VISIBLE_DEVICES is passed on as it is, index or UUID."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-b1")
-    assert [visible_devices(i)["CUDA_VISIBLE_DEVICES"] for i in (0, 1)] == ["3", "GPU-b1"]
-    assert visible_devices(None)["CUDA_VISIBLE_DEVICES"] == ""
+    assert [visible_devices(shown)["CUDA_VISIBLE_DEVICES"] for shown in ([0], [0, 1], [])] == ["3", "3,GPU-b1", ""]
 
 
 def test_a_process_sees_its_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One index, or an empty list for a job on the CPU."""
+    """Its indices, or an empty list for a job on the CPU."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_devices(3)["CUDA_VISIBLE_DEVICES"] == "3"
-    assert visible_devices(None)["CUDA_VISIBLE_DEVICES"] == ""
+    assert visible_devices([3])["CUDA_VISIBLE_DEVICES"] == "3"
+    assert visible_devices([0, 2])["CUDA_VISIBLE_DEVICES"] == "0,2"
+    assert visible_devices([])["CUDA_VISIBLE_DEVICES"] == ""

@@ -152,9 +152,9 @@ def test_an_old_attempt_cannot_write(database: Database) -> None:
     with pytest.raises(jobs.Fenced), database.transaction() as session:
         jobs.hold(session, first.id, 1)
     with pytest.raises(jobs.Fenced), database.transaction() as session:
-        jobs.current_status(session, first.id, 1)
+        jobs.orders(session, first.id, 1)
     with database.transaction() as session:
-        assert jobs.current_status(session, first.id, 2) == "running"
+        assert jobs.orders(session, first.id, 2) == jobs.Orders.GO_ON
 
 
 def test_a_job_ends_once(database: Database) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from service import cli
 from service.core import jobs
@@ -22,7 +22,7 @@ from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
-from service.core.tables import Checkpoint, JobEvent
+from service.core.tables import Checkpoint, JobEvent, Placement
 from tests.service.conftest import add_dataset, add_model, begin
 from tests.waiting import wait_until
 
@@ -77,7 +77,7 @@ def test_events_as_a_list(api: httpx.Client, database: Database, job_id: str) ->
         after = part["next"]
     assert [(event["type"], event["data"]) for event in seen] == [
         ("status", {"status": "queued"}),
-        ("status", {"status": "running"}),
+        ("status", {"status": "running", "nodes": []}),
         ("metrics", {"step": 1, "loss": 2.5}),
     ]
     assert after == seen[-1]["id"]  # more may come
@@ -209,12 +209,17 @@ def test_metrics_are_columns(api: httpx.Client, database: Database, job_id: str)
     }
 
 
-def test_the_log_is_text(api: httpx.Client, api_settings: Settings, job_id: str, tmp_path: Path) -> None:
+def test_the_log_is_text(
+    api: httpx.Client, api_settings: Settings, database: Database, job_id: str, tmp_path: Path
+) -> None:
     """Empty at first, then what the process on this machine printed so far, then what was stored at the end."""
     url = f"/v1/jobs/{job_id}/log"
     assert (api.get(url).status_code, api.get(url).text) == (200, "")
-    live = api_settings.runs_dir / job_id / "1" / "log.txt"
+    live = api_settings.runs_dir("node-a") / job_id / "1" / "log.txt"
     live.parent.mkdir(parents=True)
+    placed = {"node_rank": 0, "node_name": "node-a", "slot": "cpu", "num_slots": 1, "token": "t", "num_relayed": 0}
+    with database.transaction() as session:
+        session.add(Placement(job_id=job_id, attempt=1, lease_until=func.now(), **placed))
     live.write_text("epoch 1 \N{CHECK MARK}")
     assert api.get(url).text == "epoch 1 \N{CHECK MARK}"
     live.unlink()
@@ -223,6 +228,8 @@ def test_the_log_is_text(api: httpx.Client, api_settings: Settings, job_id: str,
     assert response.text == "epoch 2 \N{CHECK MARK}"
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
     assert api.get(url, params={"attempt": 2}).status_code == 404
+    LocalStorage(api_settings.storage_dir).put(f"jobs/{job_id}/log-1-node-3.txt", b"of another node")
+    assert api.get(url, params={"node_rank": 3}).text == "of another node"
 
 
 def test_checkpoints_newest_first(api: httpx.Client, database: Database, job_id: str) -> None:

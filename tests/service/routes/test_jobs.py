@@ -143,11 +143,30 @@ def test_what_a_job_names_must_exist(api: httpx.Client, dataset_id: str) -> None
     assert refused(submit(api, **request))[0] == "model_id"
 
 
-def test_more_than_one_process_is_refused(api: httpx.Client, dataset_id: str) -> None:
-    """422 says that this release trains in one process."""
-    field, message = refused(submit(api, **small(dataset_id), resources={"nodes": {"min": 1, "max": 4}}))
-    assert field == "resources.nodes.max"
-    assert "this release trains in one process" in message
+def test_pretraining_may_ask_for_several_nodes_and_processes(api: httpx.Client, dataset_id: str) -> None:
+    """What is asked for is kept; `max` is `min` unless it is given."""
+    response = submit(api, **small(dataset_id), resources={"nodes": {"min": 2}, "processes_per_node": 2})
+    assert response.status_code == 202
+    expected = {"nodes": {"min": 2, "max": 2}, "processes_per_node": 2, "device": "auto"}
+    assert response.json()["resources"] == expected
+
+
+def test_a_batch_that_no_number_of_processes_can_share_is_refused(api: httpx.Client, dataset_id: str) -> None:
+    """422 names the batch size and the processes; one of the numbers of nodes is enough."""
+    resources = {"nodes": {"min": 2, "max": 3}, "processes_per_node": 3}
+    field, message = refused(submit(api, **small(dataset_id), resources=resources))
+    assert field == "recipe.batch_size"
+    assert "3 on each of 2 to 3 nodes; 100 is none" in message
+    resources["nodes"] = {"min": 1, "max": 3}
+    resources["processes_per_node"] = 4
+    assert submit(api, **small(dataset_id), resources=resources).status_code == 202
+
+
+def test_a_probe_runs_in_one_process(api: httpx.Client, dataset_id: str) -> None:
+    """422 names the field that asks for more."""
+    request = {"kind": "knn_probe", "dataset_id": dataset_id, "model_id": new_id("mdl")}
+    field, message = refused(submit(api, **request, resources={"nodes": {"max": 4}}))
+    assert (field, message) == ("resources.nodes.max", "Input should be less than or equal to 1")
 
 
 def test_one_key_makes_one_job(api: httpx.Client, database: Database, dataset_id: str) -> None:

@@ -120,7 +120,7 @@ def test_the_api_sweeps_the_storage_when_it_starts(api_settings: Settings, tmp_p
 
 
 def test_the_system_shows_nodes_and_queue(api: httpx.Client, database: Database) -> None:
-    """A live and a silent node with their free slots, and the number of unfinished jobs in each state."""
+    """A live and a silent node with their free slots and jobs, the queue, and the unfinished jobs in each state."""
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     with database.transaction() as session:
         for name, heartbeat_at in (("a", datetime.now(UTC)), ("b", long_ago)):
@@ -148,7 +148,8 @@ def test_the_system_shows_nodes_and_queue(api: httpx.Client, database: Database)
         ("a", True, {"cpu": 2, "light": 1}),
         ("b", False, {"cpu": 2, "light": 2}),
     ]
-    assert queued.status == "queued"
+    assert [[job["job_id"] for job in node["running"]] for node in system["nodes"]] == [[running.id], []]
+    assert [job["id"] for job in system["queue"]] == [queued.id]
 
 
 def test_the_landing_page_loads_nothing(api: httpx.Client) -> None:

@@ -1,0 +1,212 @@
+"""Two nodes run one job: agents that speak for it together, and end together. Their processes are fake."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from service.core import jobs
+from service.core.db import Database
+from service.core.storage import LocalStorage
+from service.core.tables import Checkpoint, Placement
+from tests.trainer.job_plane import (
+    FAKES,
+    add_dataset,
+    add_node,
+    assert_gone,
+    events,
+    get,
+    is_alive,
+    make_settings,
+    pids_in,
+    place,
+    statuses,
+    submit,
+    wait_until,
+)
+from trainer.agent import Agent
+from trainer.devices import DevicePool
+from trainer.files import NodeFiles
+from trainer.host import Host
+from trainer.run import PEER_GONE
+
+MODEL = {
+    "model.onnx": "onnx",
+    "encoder.pt": "weights",
+    "model.json": '{"recipe": {}, "preprocessing": {}, "layers": {"h": 4}, "parity_cosine": 1.0}',
+}
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, postgres_url: str, database: Database, storage: LocalStorage) -> dict[str, Host]:
+    """Two hosts with one data_dir."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    settings = make_settings(tmp_path, postgres_url)
+    return {
+        name: Host(
+            settings.model_copy(update={"node_name": name}),
+            database,
+            storage,
+            NodeFiles(storage, cache),
+            DevicePool(0),
+            "127.0.0.1",
+            FAKES,
+        )
+        for name in ("node-a", "node-b")
+    }
+
+
+def gang(database: Database, each: int = 1, **recipe: object) -> str:
+    """A pretraining job on two nodes."""
+    resources = {"nodes": {"min": 2, "max": 2}, "processes_per_node": each}
+    return submit(database, "pretrain", dataset_id=add_dataset(database), resources=resources, recipe=recipe)
+
+
+@contextmanager
+def attempt(hosts: dict[str, Host], each: int = 1) -> Iterator[Callable[[], bool]]:
+    """The job's next attempt, an agent a node; whether all have ended."""
+    database = hosts["node-a"].database
+    for name in hosts:
+        add_node(database, name, cpu=each)
+    rows = place(database)
+    assert len(rows) == 2
+    agents = [Agent(hosts[row.node_name], row.job_id, row.attempt, row.token) for row in rows]
+    threads = [threading.Thread(target=agent.run) for agent in agents]
+    for thread in threads:
+        thread.start()
+    try:
+        yield lambda: not any(thread.is_alive() for thread in threads)
+    finally:
+        for host in hosts.values():
+            host.stopping.set()
+        for thread in threads:
+            thread.join(timeout=20)
+        for host in hosts.values():
+            host.stopping.clear()
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def run(hosts: dict[str, Host], each: int = 1) -> None:
+    """An attempt from begin to end."""
+    with attempt(hosts, each) as is_over:
+        wait_until(is_over)
+
+
+def reasons(database: Database, job_id: str) -> list[str | None]:
+    """Why the job was queued, each time."""
+    found = (event.data for event in events(database, job_id, "status"))
+    return [data.get("reason") for data in found if data["status"] == "queued"]
+
+
+def test_a_gang_runs_to_one_result(hosts: dict[str, Host], database: Database, storage: LocalStorage) -> None:
+    """Four ranks on two nodes that meet at the first: events once, one model, both logs, no folder left."""
+    job_id = gang(database, each=2, steps=20, output=MODEL)
+    run(hosts, each=2)
+    assert statuses(database, job_id) == ["queued", "running", "succeeded"]
+    assert [event.data["step"] for event in events(database, job_id, "metrics")] == list(range(1, 21))
+    (stage,) = events(database, job_id, "stage")
+    assert stage.data["world"] == {
+        "WORLD_SIZE": "4",
+        "MASTER_ADDR": "::1",
+        "MASTER_PORT": "29500",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+    }
+    assert storage.get(jobs.log_key(job_id, 1, 0)) == b"the last line\n" * 2
+    assert storage.get(jobs.log_key(job_id, 1, 1)) == b"the last line\n" * 2
+    runs = hosts["node-a"].settings.data_dir / "runs"
+    assert list(runs.glob("*/*/*")) == []
+    with database.transaction() as session:
+        assert session.scalars(select(Placement).where(Placement.ended_at.is_(None))).all() == []
+
+
+def test_a_rank_that_is_killed_ends_the_attempt_on_all_nodes(
+    hosts: dict[str, Host], database: Database, tmp_path: Path
+) -> None:
+    """The reason is stored, the ranks of the other node are gone, and the next attempt goes on from the checkpoint."""
+    recipe = {"checkpoint_every": 5, "die_once": str(tmp_path / "died"), "die_rank": 1, "pids": str(tmp_path / "pids")}
+    job_id = gang(database, steps=60, pause=0.05, output=MODEL, **recipe)
+    run(hosts)
+    assert reasons(database, job_id) == [None, "rank_killed"]
+    assert_gone(tmp_path / "pids")
+    assert_gone(tmp_path / "pids.1")
+    run(hosts)
+    assert get(database, job_id).status == "succeeded"
+    assert events(database, job_id, "stage")[1].data["first_step"] >= 5
+
+
+@pytest.mark.parametrize(("codes", "died", "reason"), [
+    ({"0": PEER_GONE}, True, "rank_killed"),
+    ({"0": PEER_GONE, "1": PEER_GONE}, False, "node_lost"),
+])  # fmt: skip
+def test_the_node_where_it_began_says_why(
+    hosts: dict[str, Host], database: Database, tmp_path: Path, codes: dict[str, int], *, died: bool, reason: str
+) -> None:
+    """A rank that lost its peer is no reason while another agent may have one; after a while it is all there is."""
+    recipe: dict[str, object] = {"codes": codes, "die_rank": 1, "die_once": str(tmp_path / "died")}
+    if not died:
+        (tmp_path / "died").touch()
+    job_id = gang(database, steps=10, pause=0.05, **recipe)
+    run(hosts)
+    assert reasons(database, job_id) == [None, reason]
+
+
+def test_a_cancel_kills_all_ranks_before_the_job_is_cancelled(
+    hosts: dict[str, Host], database: Database, tmp_path: Path
+) -> None:
+    """Within three seconds, though they ignore SIGTERM; when the status says so, none is left."""
+    paths = [tmp_path / "pids", tmp_path / "pids.1"]
+    job_id = gang(database, end="hang", stubborn=True, pids=str(paths[0]))
+    with attempt(hosts):
+        wait_until(lambda: all(path.exists() for path in paths))
+        with database.transaction() as session:
+            jobs.request_cancel(session, job_id)
+        wait_until(lambda: get(database, job_id).status == "cancelled", seconds=3)
+        assert not any(is_alive(path_pid) for path in paths for path_pid in pids_in(path))
+    assert statuses(database, job_id) == ["queued", "running", "cancelling", "cancelled"]
+
+
+@pytest.mark.parametrize("stopped", ["node-a", "node-b"])
+def test_a_worker_that_stops_has_the_whole_gang_checkpoint(
+    hosts: dict[str, Host], database: Database, tmp_path: Path, stopped: str
+) -> None:
+    """Whichever node it is: the ranks agree to stop, the state is stored, and the job is queued without a mark."""
+    job_id = gang(database, steps=400, pause=0.02, stop_file=str(tmp_path / "stop"))
+    with attempt(hosts) as is_over:
+        wait_until(lambda: get(database, job_id).progress)
+        hosts[stopped].stopping.set()
+        wait_until(is_over, seconds=8)
+    job = get(database, job_id)
+    assert (job.status, job.attempts_without_progress) == ("queued", 0)
+    assert reasons(database, job_id) == [None, "worker_stopped"]
+    with database.transaction() as session:
+        assert session.scalars(select(Checkpoint.step)).one() > 0
+
+
+def test_a_gang_that_could_grow_gives_its_nodes_back_after_a_checkpoint(
+    hosts: dict[str, Host], database: Database, tmp_path: Path
+) -> None:
+    """The reason is `more_nodes`, and the state is stored."""
+    job_id = gang(database, steps=400, pause=0.02, stop_file=str(tmp_path / "stop"))
+    with attempt(hosts) as is_over:
+        wait_until(lambda: get(database, job_id).progress)
+        with database.transaction() as session:
+            jobs.ask_to_yield(session, jobs.hold(session, job_id, 1))
+        wait_until(is_over, seconds=8)
+    assert reasons(database, job_id) == [None, "more_nodes"]
+    with database.transaction() as session:
+        assert session.scalars(select(Checkpoint.step)).one() > 0
+
+
+def test_a_node_that_stops_before_its_ranks_run_gives_the_job_back(
+    hosts: dict[str, Host], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ranks of the other node would wait for it for minutes."""
+    job_id = gang(database, end="hang")
+    hosts["node-b"].stopping.set()
+    with attempt(hosts):
+        wait_until(lambda: reasons(database, job_id) == [None, "worker_stopped"], seconds=5)
