@@ -92,7 +92,7 @@ def _start(supervisor: Supervisor, settings: Settings, data_dir: Path, *, host: 
         redis_url = valkey.url
     environment = child_environment(database_url=database_url, redis_url=redis_url, data_dir=str(data_dir))
     for name, command in (("worker", WORKER_COMMAND), ("API", _api_command(host, port))):
-        process = _program(name, logs)
+        process = program(name, logs)
         supervisor.start(process, partial(process.start, command, environment=environment))
 
 
@@ -101,7 +101,8 @@ def _api_command(host: str, port: int) -> list[str]:
     return [sys.executable, "-P", "-m", "service.cli", "api", *options]
 
 
-def _program(name: str, logs: Path) -> ChildProcess:
+def program(name: str, logs: Path) -> ChildProcess:
+    """A part of ours, the worker or the API, that isn't started yet."""
     return ChildProcess(
         name,
         logs / f"{name.lower()}.log",

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trainer.ranks import ALONE, Ranks
 from trainer.run import write_atomically
 
 KEPT = 2
@@ -31,11 +32,18 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
         old.with_suffix(".pt").unlink(missing_ok=True)
 
 
-def load_newest_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest state whose bytes are those that were written, or None."""
+def load_newest_checkpoint(folder: Path, device: torch.device, ranks: Ranks = ALONE) -> dict[str, Any] | None:
+    """The newest state whose bytes are those that were written, or None; on every rank that of the first's folder."""
+    content = ranks.broadcast(_newest_content(folder) if ranks.is_first else None)
+    if content is None:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return state
+
+
+def _newest_content(folder: Path) -> bytes | None:
     for manifest_path in sorted(folder.glob("step-*.json"), reverse=True):
         content = manifest_path.with_suffix(".pt").read_bytes()
         if hashlib.sha256(content).hexdigest() == json.loads(manifest_path.read_text())["sha256"]:
-            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-            return state
+            return content
     return None

@@ -15,6 +15,8 @@ from trainer.compiler import compiles_for
 from trainer.data import ImageStore, model_inputs
 from trainer.optim import build_optimizer, learning_rate, peak_learning_rate
 from trainer.pack import Pack
+from trainer.ranks import ALONE, Ranks
+from trainer.replica import replica_of
 from trainer.report import Report
 from trainer.run import RunError, RunFolder
 from trainer.step import build_model, train_step
@@ -27,28 +29,36 @@ class Interrupted(Exception):
     """The run was asked to stop; its state is in a checkpoint."""
 
 
-def pretrain(run: RunFolder, should_stop: Callable[[], bool]) -> dict[str, Any]:
+def pretrain(run: RunFolder, should_stop: Callable[[], bool], ranks: Ranks = ALONE) -> dict[str, Any] | None:
     """Train by the recipe in the run folder, from its newest checkpoint if it has one, and export the encoder.
 
     Returns the result: steps, seconds of training over all attempts, images a second, the last loss and the model's
-    description. Raises Interrupted when `should_stop()`, after a checkpoint; RunError when the loss is not finite, or
-    the exported model isn't the trained one.
+    description; of several ranks the first has it alone, and alone reports, saves and exports. Raises Interrupted when
+    `should_stop()` on any rank, after a checkpoint; RunError when the loss is not finite, or the exported model isn't
+    the trained one.
     """
     spec = run.spec()
     pack = Pack.open(run.dataset)
     recipe = _with_storage_side(pretrain_recipe(spec.recipe), pack.storage_side)
-    device = torch.device(spec.device)
-    if recipe.compile and device.type == "cuda" and not compiles_for(device):
+    if recipe.batch_size % ranks.size:
+        message = f"recipe.batch_size: a multiple of the {ranks.size} processes that train, not {recipe.batch_size}"
+        raise RunError("invalid_recipe", message)
+    device = ranks.device(spec.device)
+    if ranks.is_first and recipe.compile and device.type == "cuda" and not compiles_for(device):
         run.emit("warning", code="not_compiled", message=NOT_COMPILED)
-    model = _build(recipe, device)
-    summary = _train(model, recipe, pack, run, should_stop) if recipe.schedule.epochs else {"steps": 0, "seconds": 0.0}
+    model = _build(recipe, device, ranks)
+    summary: dict[str, Any] = {"steps": 0, "seconds": 0.0}
+    if recipe.schedule.epochs:
+        summary = _train(model, recipe, pack, run, should_stop, ranks)
+    if not ranks.is_first:
+        return None
     run.emit("stage", stage="export")
     return {**summary, "model": _export(model, recipe, pack, run)}
 
 
-def _build(recipe: PretrainRecipe, device: torch.device) -> SimCLR:
+def _build(recipe: PretrainRecipe, device: torch.device, ranks: Ranks) -> SimCLR:
     try:
-        return build_model(recipe, device)
+        return build_model(recipe, device, ranks)
     except ValueError as error:
         raise RunError("invalid_recipe", str(error)) from error
 
@@ -68,18 +78,28 @@ def _with_storage_side(recipe: PretrainRecipe, storage_side: int) -> PretrainRec
     return recipe.model_copy(update={"preprocessing": preprocessing})
 
 
+def _steps_per_epoch(store: ImageStore, recipe: PretrainRecipe) -> int:
+    if len(store) < recipe.batch_size:
+        raise RunError("batch_too_large", f"recipe.batch_size: at most the {len(store)} training images")
+    return len(store) // recipe.batch_size
+
+
 def _train(
-    model: SimCLR, recipe: PretrainRecipe, pack: Pack, run: RunFolder, should_stop: Callable[[], bool]
+    model: SimCLR,
+    recipe: PretrainRecipe,
+    pack: Pack,
+    run: RunFolder,
+    should_stop: Callable[[], bool],
+    ranks: Ranks,
 ) -> dict[str, Any]:
     device = next(model.parameters()).device
     store = ImageStore(pack, pack.split("train"), device)
-    steps_per_epoch = len(store) // recipe.batch_size
-    if not steps_per_epoch:
-        raise RunError("batch_too_large", f"recipe.batch_size: at most the {len(store)} training images")
+    steps_per_epoch = _steps_per_epoch(store, recipe)
     steps = recipe.schedule.epochs * steps_per_epoch
     peak = peak_learning_rate(recipe.optimizer, recipe.batch_size)
     optimizer = build_optimizer(model, recipe.optimizer)
-    state = load_newest_checkpoint(run.checkpoints, device)
+    ranks.wait_for_all()  # all images to a GPU, from a cold disk, take minutes
+    state = load_newest_checkpoint(run.checkpoints, device, ranks)
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -89,22 +109,26 @@ def _train(
         report.go_on_from(state["report"])
 
     def checkpoint(done: int) -> None:
+        if not ranks.is_first:
+            return
         report.refuse_non_finite_loss()
         report.refuse_non_finite_weights(model)
         states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "report": report.state()}
         save_checkpoint(run.checkpoints, done, states)
 
-    model.train()
+    replica = replica_of(model.train(), ranks)
     saved_at = time.monotonic()
-    for step, batch in enumerate(training_batches(store, recipe, first, steps), start=first):
+    for step, batch in enumerate(training_batches(store, recipe, first, steps, ranks), start=first):
         rate = learning_rate(step, peak=peak, schedule=recipe.schedule, steps_per_epoch=steps_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = train_step(model, optimizer, batch.views(), recipe)
-        report.step(step, loss, rate)
+        loss = train_step(replica, optimizer, batch.views(), recipe, ranks)
+        if ranks.is_first:
+            report.step(step, loss, rate)
 
-        if should_stop() and step + 1 < steps:
+        if ranks.any(should_stop()) and step + 1 < steps:
             checkpoint(step + 1)
+            ranks.wait_for_all()  # whoever started the ranks may end all when one ends
             raise Interrupted
         if step + 1 == steps or time.monotonic() - saved_at >= recipe.checkpoint_every_seconds:
             checkpoint(step + 1)

@@ -13,14 +13,14 @@ from service.embedded.wheel import package_folder
 from service.process import ChildProcess, StartFailed
 
 START_TIMEOUT_SECONDS = 120  # loading a large append-only file
-HOST = "127.0.0.1"
 
 
 class EmbeddedValkey:
-    """A Valkey server on `folder`, logging to the file `log`, on a free port that it keeps."""
+    """A Valkey server on `folder`, logging to the file `log`, on a free port of `host` that it keeps."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, *, host: str = "127.0.0.1") -> None:
         self.folder = folder.absolute()
+        self.host = host
         self.port: int | None = None
         self.binary = _binary()
         self.process = ChildProcess(
@@ -38,7 +38,7 @@ class EmbeddedValkey:
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(self.folder) as lock:
-            self.port = self.port or _free_port()
+            self.port = self.port or _free_port(self.host)
             # The configuration goes in on standard input: a password in an argument is there for all to see.
             self.process.start([str(self.binary), "-"], stdin=self._configuration().encode(), descriptors=[lock])
         with redis.Redis.from_url(self.url, socket_timeout=2) as client:
@@ -52,7 +52,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """Where the server listens."""
-        return f"redis://:{self._password()}@{HOST}:{self.port}/0"
+        return f"redis://:{self._password()}@{self.host}:{self.port}/0"
 
     def _password(self) -> str:
         """The folder's password, made on the first start."""
@@ -65,7 +65,7 @@ class EmbeddedValkey:
     def _configuration(self) -> str:
         # everysec: a lost second of messages costs nothing, for the database row is the truth and places jobs again.
         return f"""
-bind {HOST}
+bind {self.host}
 port {self.port}
 requirepass {self._password()}
 dir {json.dumps(str(self.folder), ensure_ascii=False)}
@@ -83,9 +83,9 @@ def _binary() -> Path:
     return found[0]
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as listener:
-        listener.bind((HOST, 0))
+        listener.bind((host, 0))
         port: int = listener.getsockname()[1]
     return port
 

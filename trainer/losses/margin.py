@@ -14,10 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.losses.pairs import mean_over_anchors
+from trainer.ranks import ALONE, Ranks
 
 
 def margin_triplet(
-    z: Tensor, margin: float, *, normalize: bool = True, other_view: bool = False, semi_hard: bool = False
+    z: Tensor,
+    margin: float,
+    *,
+    normalize: bool = True,
+    other_view: bool = False,
+    semi_hard: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Margin loss of the projections z (2N, D), float32 or float64, not normalised; rows 0..N-1 are x1, N..2N-1 are x2.
 
@@ -26,7 +33,7 @@ def margin_triplet(
     that has none within the margin pays nothing.
     """
     z = F.normalize(z, dim=1) if normalize else z
-    return mean_over_anchors(z, partial(_terms, margin=margin), other_view=other_view, semi_hard=semi_hard)
+    return mean_over_anchors(z, partial(_terms, margin=margin), other_view=other_view, semi_hard=semi_hard, ranks=ranks)
 
 
 def _terms(positives: Tensor, negatives: Tensor, margin: float) -> tuple[Tensor, Tensor]:

@@ -11,10 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.losses.pairs import mean_over_anchors
+from trainer.ranks import ALONE, Ranks
 
 
 def nt_logistic(
-    z: Tensor, temperature: float, *, normalize: bool = True, other_view: bool = False, semi_hard: bool = False
+    z: Tensor,
+    temperature: float,
+    *,
+    normalize: bool = True,
+    other_view: bool = False,
+    semi_hard: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """NT-Logistic of the projections z (2N, D), float32 or float64, not normalised; rows 0..N-1 are x1, N..2N-1 are x2.
 
@@ -23,7 +30,9 @@ def nt_logistic(
     negative that is less similar than the positive; an anchor that has none pays for its positive alone.
     """
     z = F.normalize(z, dim=1) if normalize else z
-    return mean_over_anchors(z, _terms, temperature=temperature, other_view=other_view, semi_hard=semi_hard)
+    return mean_over_anchors(
+        z, _terms, temperature=temperature, other_view=other_view, semi_hard=semi_hard, ranks=ranks
+    )
 
 
 def _terms(positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,11 @@ def blocks(start: int, stop: int, num_views: int, *, other_view: bool) -> Iterat
             )
 
 
+def joined_rows(parts: list[Tensor]) -> Tensor:
+    """The rows of all parts, one after the other; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def _rows_a_block(num_columns: int) -> int:
     return max(MIN_BLOCK_ROWS, BLOCK_SIZE // num_columns)
 
