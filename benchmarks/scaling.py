@@ -45,7 +45,7 @@ NUM_IMAGES = 4096
 NUM_WARM_EVENTS = 2  # the first reports: caches, allocator
 SETTINGS: dict[str, dict[str, Any]] = {
     "resnet10_quarter": {"batch_size": 256, "encoder": {"name": "resnet10", "width": 0.25}},
-    "resnet18": {"batch_size": 64, "encoder": {"name": "resnet18"}},
+    "resnet18": {"batch_size": 64, "encoder": {"name": "resnet18", "width": 1}},
 }
 COLLECTIVE_SIZES = (1, 2**10, 2**14, 2**18, 2**20, 2**22)  # float32 values
 FLOAT_BYTES = 4

@@ -43,8 +43,8 @@ from trainer.relay import EventTail
 from trainer.run import RunError, RunFolder
 from trainer.uploads import CheckpointUploads
 
-INTERRUPT_SECONDS = 6  # for the end of a step and its checkpoint, when the worker is to stop
-CAUSE_SECONDS = 3
+INTERRUPT_SECONDS = 20  # for the end of a step and its checkpoint, when a process is to stop
+CAUSE_SECONDS = 3  # for another agent to say why one of its processes was lost
 
 Ending = Callable[[Session], Job]
 
@@ -74,9 +74,11 @@ class Agent:
         log = logger.bind(job_id=self.job_id, attempt=self.attempt)
         try:
             job, placement = self.lease.claim()
-            log.info("attempt begins", kind=job.kind)
-            ending = self._attempt(job, placement)
-            self._store_log(placement.node_rank)
+            log.info("attempt begins", kind=job.kind, node_rank=placement.node_rank)
+            try:
+                ending = self._attempt(job, placement)
+            finally:
+                self._store_log(placement.node_rank)
             self.lease.relay_rest()
             job = self.lease.persist(ending)
             log.info("attempt over", status=job.status)

@@ -4,8 +4,11 @@ One process with three kinds of threads: Celery's, each an agent that supervises
 and the scheduler, which leads or waits to lead. SIGTERM interrupts the jobs' processes, gives the jobs back and ends.
 """
 
+import os
+import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from celery import signals
@@ -32,8 +35,8 @@ def run_worker(host: Host) -> int:
     presence = Presence(host)
     scheduler = Scheduler(host.database.engine, app, host.settings)
     threads = [
-        threading.Thread(target=presence.run, name="presence"),
-        threading.Thread(target=scheduler.run, args=(host.stopping,), name="scheduler"),
+        threading.Thread(target=_or_stop(presence.run), name="presence"),
+        threading.Thread(target=_or_stop(partial(scheduler.run, host.stopping)), name="scheduler"),
     ]
     worker = app.Worker(
         pool="threads",
@@ -55,6 +58,19 @@ def run_worker(host: Host) -> int:
             thread.join()
         host.database.close()
     return int(worker.exitcode or 0)
+
+
+def _or_stop(run: Callable[[], None]) -> Callable[[], None]:
+    """`run`, whose failure stops the worker as SIGTERM does: whoever supervises it starts it again."""
+
+    def run_or_stop() -> None:
+        try:
+            run()
+        except BaseException:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
+
+    return run_or_stop
 
 
 def _keep_logging(**_: Any) -> None:

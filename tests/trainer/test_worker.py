@@ -30,6 +30,7 @@ from tests.trainer.job_plane import (
     submit,
     wait_until,
 )
+from trainer.worker import _or_stop
 
 SCRIPT = f"from trainer.worker import main; raise SystemExit(main({FAKES!r}))"
 
@@ -153,3 +154,19 @@ def node(database: Database) -> Node | None:
     """The only node."""
     with database.transaction() as session:
         return session.scalar(select(Node))
+
+
+def test_a_worker_without_its_scheduler_or_presence_stops() -> None:
+    """A thread that breaks sends the worker SIGTERM, so that it is started again, and its error isn't swallowed."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+
+    def broken() -> None:
+        raise KeyError("nodes")
+
+    try:
+        with pytest.raises(KeyError, match="nodes"):
+            _or_stop(broken)()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
