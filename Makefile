@@ -7,7 +7,7 @@ DATA_DIR ?= simclr-data
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help setup demo up test mutations check bench throughput cifar10 lock
+.PHONY: help setup demo up test mutations check bench throughput cifar10 chaos lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,9 @@ throughput: setup ## images/s of training beside its step alone and beside light
 
 cifar10: setup ## top-1 on CIFAR-10 by epochs, and with labels; DATA=archive of train/CLASS/*.jpg and test/CLASS/*.jpg
 	$(BIN)/python benchmarks/cifar10.py --data "$(DATA)"
+
+chaos: setup ## kill every part of a service with two worker nodes, and see what becomes of its jobs
+	$(BIN)/python benchmarks/chaos.py
 
 lock: ## pin the newest versions in requirements.lock, with hashes and without addresses (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

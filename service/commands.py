@@ -100,13 +100,15 @@ def start_job(
     dataset: Annotated[str | None, typer.Option(help="Id of the data set.")] = None,
     model: Annotated[str | None, typer.Option(help="Id of the model, for probes and index.")] = None,
     recipe: Annotated[str, typer.Option(help='JSON, such as {"preset": "cpu-small", "seed": 1}.')] = "{}",
+    resources: Annotated[str, typer.Option(help='JSON, such as {"nodes": {"min": 2}, "device": "cuda"}.')] = "{}",
     *,
     watch: Annotated[bool, typer.Option(help="Show progress until it ends.")] = True,
     url: Url = LOCAL,
 ) -> None:
     """Queue a job."""
     with connected(url) as client:
-        job = client.submit(kind, dataset_id=dataset, model_id=model, recipe=_json("--recipe", recipe))
+        fields = {"recipe": _json("--recipe", recipe), "resources": _json("--resources", resources)}
+        job = client.submit(kind, dataset_id=dataset, model_id=model, **fields)
         console.print(f"queued {job['id']}")
         if watch:
             _watch(client, job["id"])
@@ -245,8 +247,25 @@ def search(
         show_list(iter(rows), columns, k)
 
 
+def nodes(url: Url = LOCAL) -> None:
+    """List the workers, with their free slots and the jobs that they run."""
+    titles = ("name", "alive", "address", "free", "running")
+    with connected(url) as client:
+        rows = [
+            {
+                **node,
+                "alive": "yes" if node["is_alive"] else "no",
+                "free": ", ".join(f"{node['free_slots'][kind]}/{n} {kind}" for kind, n in node["slots"].items()),
+                "running": ", ".join(part["job_id"] for part in node["running"]),
+            }
+            for node in client.get("/v1/system")["nodes"]
+        ]
+        show_list(iter(rows), [Column(title, title) for title in titles], len(rows))
+
+
 def register(app: typer.Typer) -> None:
     """Add the client's commands to the `simclr` command."""
     for name, part in (("datasets", datasets), ("jobs", jobs), ("models", models), ("images", images)):
         app.add_typer(part, name=name)
     app.command()(search)
+    app.command()(nodes)

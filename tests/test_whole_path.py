@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -257,7 +258,7 @@ def test_a_proxy_is_not_asked_for_this_machine(stack: Stack, monkeypatch: pytest
 
 
 def test_the_command_line_shows_what_the_api_has(
-    stack: Stack, dataset: JSON, pretrained: JSON, model_id: str, stored: list[JSON]
+    stack: Stack, client: Client, dataset: JSON, pretrained: JSON, model_id: str, stored: list[JSON]
 ) -> None:
     """Each listing names the thing that the API has, each `show` prints it, a watched job ends with its result."""
     job_id = pretrained["id"]
@@ -269,6 +270,8 @@ def test_the_command_line_shows_what_the_api_has(
         assert id_ in simclr_text(stack, group, "list")
     assert stored[-1]["id"] in simclr_text(stack, "images", "list", "--collection", "drawn", "--limit", "100")
     assert f'"model_id": "{model_id}"' in simclr_text(stack, "jobs", "watch", job_id)
+    (node,) = client.get("/v1/system")["nodes"]
+    assert re.search(rf"{node['name']} .* yes .* 1/1 cpu, .* 2/2 light", simclr_text(stack, "nodes"))
 
 
 def test_the_command_line_adds_images(stack: Stack, client: Client, model_id: str, archive: Path) -> None:
@@ -285,6 +288,9 @@ def test_the_command_line_says_what_is_wrong(stack: Stack) -> None:
     broken = CliRunner().invoke(app, ["jobs", "start", "pretrain", "--recipe", "{", "--url", stack.base_url])
     assert broken.exit_code == 1
     assert broken.output.startswith("--recipe: JSON such as")
+    no_nodes = ["jobs", "start", "pretrain", "--resources", '{"nodes": {"min": 0}}', "--url", stack.base_url]
+    refused = CliRunner().invoke(app, no_nodes)
+    assert "resources.nodes.min" in refused.output
     away = CliRunner().invoke(app, ["jobs", "list", "--url", "http://127.0.0.1:1"])
     assert away.exit_code == 1
     assert away.output.startswith("no service answers at http://127.0.0.1:1")
