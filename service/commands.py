@@ -96,7 +96,7 @@ jobs = typer.Typer(help="Training, probes and indexing.", no_args_is_help=True)
 
 @jobs.command("start")
 def start_job(
-    kind: Annotated[str, typer.Argument(help="pretrain, linear_probe, knn_probe or index")],
+    kind: Annotated[str, typer.Argument(help="pretrain, linear_probe, knn_probe, ablation or index")],
     dataset: Annotated[str | None, typer.Option(help="Id of the data set.")] = None,
     model: Annotated[str | None, typer.Option(help="Id of the model, for probes and index.")] = None,
     recipe: Annotated[str, typer.Option(help='JSON, such as {"preset": "cpu-small", "seed": 1}.')] = "{}",

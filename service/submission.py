@@ -1,5 +1,6 @@
 """Whether a job can be done on the data set and the model that it names: asked before it is queued."""
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
@@ -9,7 +10,7 @@ from models.probing import probe_obstacle
 from service.core.errors import Conflict, Invalid
 from service.core.gang import Gang
 from service.core.tables import Dataset, Model
-from service.schemas.job_requests import AnyJobRequest, PretrainRequest
+from service.schemas.job_requests import MAX_NODES, AblationRequest, AnyJobRequest, PretrainRequest
 
 Row = TypeVar("Row", Dataset, Model)
 
@@ -28,10 +29,9 @@ def check_request(session: Session, request: AnyJobRequest) -> None:
         reason = f" ({dataset.error['message']})" if dataset.error else ""
         raise Conflict(f"the data set {dataset.id} is {dataset.status}, not ready{reason}", code="dataset_not_ready")
     splits = dataset.splits or {}
-    if isinstance(request, PretrainRequest):
-        _check_pretraining(request.recipe, splits.get("train", {"num_images": 0})["num_images"])
-        _check_processes(request)
-    elif obstacle := probe_obstacle(dataset.classes or [], splits):
+    if isinstance(request, PretrainRequest | AblationRequest):
+        _check_pretraining(request, splits.get("train", {"num_images": 0})["num_images"])
+    if not isinstance(request, PretrainRequest) and (obstacle := probe_obstacle(dataset.classes or [], splits)):
         raise _invalid("dataset_id", obstacle)
 
 
@@ -42,26 +42,31 @@ def _row(session: Session, table: type[Row], field: str, id_: str) -> Row:
     return row
 
 
-def _check_pretraining(recipe: PretrainRecipe, num_images: int) -> None:
+def _check_pretraining(request: PretrainRequest | AblationRequest, num_images: int) -> None:
     if num_images < 2:
         raise _invalid("dataset_id", f"pretraining needs at least 2 training images; this data set has {num_images}")
-    if recipe.schedule.epochs and recipe.batch_size > num_images:
-        raise _invalid(
-            "recipe.batch_size",
-            f"at most {num_images}, the number of training images, not {recipe.batch_size}",
-        )
+    for field, recipe in _recipes(request):
+        if recipe.schedule.epochs and recipe.batch_size > num_images:
+            message = f"at most {num_images}, the number of training images, not {recipe.batch_size}"
+            raise _invalid(field, message)
+        if not Gang.of(request.resources.model_dump(), recipe.model_dump()).numbers_of_nodes(MAX_NODES):
+            nodes, each = request.resources.nodes, request.resources.processes_per_node
+            message = (
+                f"a multiple of the number of processes, which share it evenly: {each} on each of"
+                f" {nodes.min} to {nodes.max} nodes; {recipe.batch_size} is none"
+            )
+            raise _invalid(field, message)
 
 
-def _check_processes(request: PretrainRequest) -> None:
-    resources, batch_size = request.resources, request.recipe.batch_size
-    gang = Gang.of(resources.model_dump(), request.recipe.model_dump())
-    if not gang.numbers_of_nodes(resources.nodes.max):
-        nodes, each = resources.nodes, resources.processes_per_node
-        raise _invalid(
-            "recipe.batch_size",
-            f"a multiple of the number of processes, which share it evenly: {each} on each of"
-            f" {nodes.min} to {nodes.max} nodes; {batch_size} is none",
-        )
+def _recipes(request: PretrainRequest | AblationRequest) -> Iterator[tuple[str, PretrainRecipe]]:
+    """What is pretrained, with the field that has its batch size."""
+    if isinstance(request, PretrainRequest):
+        yield "recipe.batch_size", request.recipe
+        return
+    is_varied = "batch_size" in request.recipe.grid
+    for cell in request.recipe.cells():
+        field = "recipe.grid.batch_size" if is_varied else "recipe.base.batch_size"
+        yield field, request.recipe.recipe(cell, request.recipe.seeds[0])
 
 
 def _invalid(field: str, message: str) -> Invalid:

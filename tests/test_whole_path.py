@@ -243,6 +243,25 @@ def test_a_job_whose_worker_is_killed_goes_on(client: Client, stack: Stack, data
     assert first_of_second["data"]["step"] > 1
 
 
+def test_an_ablation_trains_and_probes_its_grid(client: Client, dataset: JSON) -> None:
+    """Two temperatures, a training and a probe each: a table of top-1 by temperature, and its parts by their parent."""
+    recipe = {
+        "base": {**RECIPE, "schedule": {"epochs": 1, "warmup_epochs": 0}},
+        "grid": {"loss.temperature": [0.1, 1.0]},
+        "probe": {"num_l2_values": 3},
+    }
+    ablation = client.submit("ablation", dataset_id=dataset["id"], recipe=recipe)
+    job = client.wait_for_job(ablation["id"])
+    assert job["progress"] == {"step": 4, "steps": 4}
+    assert [cell["values"] for cell in job["result"]["cells"]] == [{"loss.temperature": t} for t in (0.1, 1.0)]
+    parts = {part["id"]: part for part in client.pages("/v1/jobs", parent_id=ablation["id"])}
+    for cell in job["result"]["cells"]:
+        (run,) = cell["runs"]
+        assert cell["mean"] == run["top1"] == parts[run["probe_job_id"]]["result"]["top1"]
+        assert parts[run["job_id"]]["recipe"]["loss"]["temperature"] == cell["values"]["loss.temperature"]
+    assert len(parts) == 4
+
+
 def test_what_is_wrong_is_named(client: Client, dataset: JSON) -> None:
     """A recipe that can't be trained is refused before it is queued, by field and by what is allowed."""
     with pytest.raises(ApiError, match=r"recipe\.batch_size: at most 300") as failure:

@@ -73,7 +73,10 @@ def _wants(slot: str, nodes: Sequence[Node]) -> ColumnElement[bool]:
         return Job.kind.in_(LIGHT_KINDS)
     auto_slot = "cuda" if any(node.slots.get("cuda") for node in nodes) else "cpu"
     device = func.coalesce(Job.resources["device"].astext, "auto")
-    return and_(Job.kind.not_in(LIGHT_KINDS), device.in_((slot, "auto") if slot == auto_slot else (slot,)))
+    return and_(
+        Job.kind.not_in((*LIGHT_KINDS, *jobs.FAMILY_KINDS)),
+        device.in_((slot, "auto") if slot == auto_slot else (slot,)),
+    )
 
 
 def _locked_if_queued(session: Session, job_id: str) -> Job | None:

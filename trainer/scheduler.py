@@ -18,6 +18,7 @@ from service.core.queue import RUN_PLACEMENT, node_queue
 from service.core.settings import Settings
 from service.core.tables import Node, Placement
 from trainer import placement, placing
+from trainer.ablation import advance_ablations
 
 LOCK = 0x51_3C_14  # any number that nothing else of this database locks
 TICK_SECONDS = 0.25
@@ -66,6 +67,8 @@ class Scheduler:
             placement.expire_leases(session, lease_seconds=lease_seconds, max_attempts=self.settings.max_attempts)
             placement.renew_unclaimed_tokens(session)
             session.execute(delete(Node).where(~placement.is_alive(FORGET_NODE_SECONDS)))
+        with Session(connection) as session, session.begin():
+            advance_ablations(session)
         with Session(connection) as session, session.begin():
             placing.place_jobs(session, lease_seconds=lease_seconds)
         with Session(connection) as session, session.begin():

@@ -24,6 +24,7 @@ from service.core.ids import new_id
 from service.core.tables import ENDED, Checkpoint, Dataset, DatasetRejection, Job, JobEvent, Placement
 
 ACTIVE = ("running", "cancelling")
+FAMILY_KINDS = ("ablation",)  # have no process: they run by their children
 TRANSITIONS = {
     "queued": ("running", "cancelled"),
     "running": ("succeeded", "failed", "queued", "cancelling"),
@@ -64,6 +65,8 @@ def submit(
     metadata: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
+    parent_id: str | None = None,
+    cell: dict[str, Any] | None = None,
 ) -> Job:
     """Queue a job; with an idempotency key that was used before, return the job that it made.
 
@@ -79,6 +82,8 @@ def submit(
         metadata_=metadata or {},
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
+        parent_id=parent_id,
+        cell=null() if cell is None else cell,
     )
     unless_known = statement.on_conflict_do_nothing(index_elements=["idempotency_key"])
     job = session.scalars(unless_known.returning(Job)).one_or_none()
@@ -107,6 +112,10 @@ def request_cancel(session: Session, job_id: str) -> Job:
         return _end(session, job, "cancelled")
     if job.status == "running":
         _move(session, job, "cancelling")
+    if job.kind in FAMILY_KINDS:
+        for child_id in session.scalars(select(Job.id).where(Job.parent_id == job_id, Job.status.not_in(ENDED))):
+            request_cancel(session, child_id)
+        return job  # it is cancelled when they are
     return job if _is_claimed(session, job) else _end(session, job, "cancelled")
 
 
@@ -119,7 +128,7 @@ def resume(session: Session, job_id: str) -> Job:
     if job.status not in {"failed", "cancelled"}:
         raise Conflict(f"the job {job_id} is {job.status}; only a failed or cancelled job can be resumed")
     needs_dataset = job.kind != "index"
-    needs_model = job.kind not in {"pretrain", "ingest"}
+    needs_model = job.kind not in {"pretrain", "ingest", *FAMILY_KINDS}
     if (needs_dataset and job.dataset_id is None) or (needs_model and job.model_id is None):
         raise Conflict(f"the data set or model of the job {job_id} was deleted")
     if job.kind == "ingest":

@@ -2,7 +2,7 @@
 
 dataset ──< dataset_rejection          collection ──< collection_image >── image
    │                                                                        │
-  job ──< job_event, checkpoint        embedding_table ── emb_<number>(image_id, h)
+  job ──< job, job_event, checkpoint   embedding_table ── emb_<number>(image_id, h)
    │  └─< placement >── node                  │
  model ───────────────────────────────────────┘
    └─< alias, alias_change
@@ -83,6 +83,7 @@ class Job(Base):
         Index("job_idempotency_key", "idempotency_key", unique=True),
         Index("job_by_dataset", "dataset_id"),
         Index("job_by_model", "model_id"),
+        Index("job_by_parent", "parent_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -105,6 +106,10 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     asked_to_yield: Mapped[bool] = mapped_column(default=False)  # to checkpoint and be placed again, on more nodes
+    parent_id: Mapped[str | None] = mapped_column(
+        ForeignKey("job.id", ondelete="CASCADE")
+    )  # the ablation it belongs to
+    cell: Mapped[dict[str, Any] | None]  # of a child: {"values": {field: value}, "seed"}
 
 
 class JobEvent(Base):

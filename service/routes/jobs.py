@@ -12,7 +12,7 @@ from service.core import jobs
 from service.core.errors import NotFound
 from service.core.tables import Job
 from service.deps import SessionDep
-from service.schemas.fields import JobId
+from service.schemas.fields import Id, JobId
 from service.schemas.job_requests import AnyJobRequest, JobRequest
 from service.schemas.jobs import JobOut, Kind, Status
 from service.schemas.links import created, links_to
@@ -28,6 +28,18 @@ EXAMPLES = {
             "kind": "pretrain",
             "dataset_id": "ds_01jcz0000000000000000000vv",
             "recipe": {"preset": "cpu-small", "schedule": {"epochs": 10}},
+        },
+    },
+    "ablation": {
+        "summary": "Vary normalisation and temperature (Table 5)",
+        "value": {
+            "kind": "ablation",
+            "dataset_id": "ds_01jcz0000000000000000000vv",
+            "recipe": {
+                "base": {"preset": "cpu-small"},
+                "grid": {"loss.normalize": [True, False], "loss.temperature": [0.1, 1.0, 10.0]},
+                "seeds": [0, 1],
+            },
         },
     },
     "linear_probe": {
@@ -82,6 +94,7 @@ def list_jobs(
     session: SessionDep,
     kind: Annotated[Kind | None, Query(description="Only of this kind.")] = None,
     status: Annotated[Status | None, Query(description="Only in this state.")] = None,
+    parent_id: Annotated[Id | None, Query(description="Only the parts of this ablation.")] = None,
     cursor: IdCursor = None,
     limit: Limit = 50,
 ) -> Page[JobOut]:
@@ -91,6 +104,8 @@ def list_jobs(
         statement = statement.where(Job.kind == kind)
     if status is not None:
         statement = statement.where(Job.status == status)
+    if parent_id is not None:
+        statement = statement.where(Job.parent_id == parent_id)
     rows, following = read_rows(session, statement, Job.id, cursor=cursor, limit=limit)
     return Page[JobOut](items=[JobOut.model_validate(row) for row in rows], next=following)
 

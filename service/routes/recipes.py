@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from models.ablation import AblationRecipe
 from models.config import PRESETS, IndexRecipe, KnnProbeRecipe, LinearProbeRecipe, PretrainRecipe, pretrain_recipe
 
 router = APIRouter(prefix="/v1/recipes", tags=["jobs"])
@@ -13,6 +14,7 @@ RECIPES: dict[str, type[BaseModel]] = {
     "pretrain": PretrainRecipe,
     "linear_probe": LinearProbeRecipe,
     "knn_probe": KnnProbeRecipe,
+    "ablation": AblationRecipe,
     "index": IndexRecipe,
 }
 

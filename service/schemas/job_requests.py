@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from models.ablation import AblationRecipe
 from models.config import IndexRecipe, KnnProbeRecipe, LinearProbeRecipe, PretrainRecipe, with_preset
 from service.schemas.fields import Id, Label, Text
 
@@ -111,5 +112,15 @@ class IndexRequest(_JobRequest):
     resources: OneProcess = OneProcess()
 
 
-AnyJobRequest = PretrainRequest | LinearProbeRequest | KnnProbeRequest | IndexRequest
+class AblationRequest(_JobRequest):
+    """Pretrain and probe a recipe with every combination of some fields' values: a job for each, under this one."""
+
+    kind: Literal["ablation"]
+    dataset_id: Id
+    model_id: None = None
+    recipe: AblationRecipe
+    resources: Resources = Resources()
+
+
+AnyJobRequest = PretrainRequest | LinearProbeRequest | KnnProbeRequest | AblationRequest | IndexRequest
 JobRequest = Annotated[AnyJobRequest, Field(discriminator="kind")]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, computed_field
 from service.schemas.datasets import Failure
 from service.schemas.fields import FromRow
 
-Kind = Literal["pretrain", "linear_probe", "knn_probe", "index", "ingest"]
+Kind = Literal["pretrain", "linear_probe", "knn_probe", "ablation", "index", "ingest"]
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 
@@ -23,6 +23,8 @@ class JobOut(FromRow):
     recipe: dict[str, Any] = Field(description="Complete: with the preset and all defaults filled in.")
     resources: dict[str, Any]
     metadata: dict[str, Any] = Field(validation_alias="metadata_")
+    parent_id: str | None = Field(description="The ablation that it is a part of.")
+    cell: dict[str, Any] | None = Field(description="Of a part of an ablation: `values` of its fields, and `seed`.")
     attempt: int = Field(description="How often it was started.")
     progress: dict[str, Any] | None = Field(description="`step` of `steps`, and what its stage measures.")
     result: dict[str, Any] | None

@@ -300,5 +300,35 @@ def test_recipes_are_what_jobs_accept(api: httpx.Client, database: Database) -> 
             == preset["recipe"]
             == json.loads(pretrain_recipe({"preset": name}).model_dump_json())
         )
-    assert recipes["schemas"].keys() == {"pretrain", "linear_probe", "knn_probe", "index"}
+    assert recipes["schemas"].keys() == {"pretrain", "linear_probe", "knn_probe", "ablation", "index"}
     assert recipes["schemas"]["knn_probe"]["properties"]["k"]["maximum"] == 10_000
+
+
+def test_an_ablation_is_queued_with_its_whole_base(api: httpx.Client, database: Database, dataset_id: str) -> None:
+    """Preset and defaults are filled in; its parts are listed by their parent, with their place in the grid."""
+    recipe = {"base": {"preset": "cpu-small", "batch_size": 100}, "grid": {"loss.temperature": [0.1, 1.0]}}
+    response = submit(api, kind="ablation", dataset_id=dataset_id, recipe=recipe)
+    assert response.status_code == 202
+    parent = response.json()
+    assert parent["recipe"]["base"] == json.loads(pretrain_recipe(recipe["base"]).model_dump_json())
+    cell = {"values": {"loss.temperature": 1.0}, "seed": 0}
+    with database.transaction() as session:
+        child = jobs.submit(
+            session, kind="pretrain", recipe={}, dataset_id=dataset_id, parent_id=parent["id"], cell=cell
+        )
+    (listed,) = api.get("/v1/jobs", params={"parent_id": parent["id"]}).json()["items"]
+    assert (listed["id"], listed["parent_id"], listed["cell"]) == (child.id, parent["id"], cell)
+    assert (parent["parent_id"], parent["cell"]) == (None, None)
+
+
+def test_a_run_of_an_ablation_that_can_not_be_trained_is_refused(api: httpx.Client, dataset_id: str) -> None:
+    """422 names the field of the base or the grid, before anything is queued."""
+    for recipe, expected in (
+        ({"base": {"batch_size": 10_000}, "grid": {"seed": [1]}}, "recipe.grid"),
+        ({"base": {"batch_size": 10_000}, "grid": {"loss.temperature": [1]}}, "recipe.base.batch_size"),
+        ({"grid": {"batch_size": [64, 10_000]}}, "recipe.grid.batch_size"),
+        ({"grid": {"loss.temperature": [-1]}}, "recipe.grid"),
+    ):
+        response = submit(api, kind="ablation", dataset_id=dataset_id, recipe=recipe)
+        assert refused(response)[0] == expected
+    assert api.get("/v1/jobs").json()["items"] == []

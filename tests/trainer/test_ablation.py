@@ -1,0 +1,183 @@
+"""Ablations go on by their children, whoever looks at them and whatever is lost."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from models.ablation import AblationRecipe
+from service.core import jobs
+from service.core.db import Database
+from service.core.tables import Job
+from tests.trainer.job_plane import add_dataset, add_model, add_node, events, get, place, statuses, submit
+from trainer.ablation import advance_ablations
+
+GRID = {"loss.normalize": [True, False], "loss.temperature": [0.1, 1.0]}
+
+
+@pytest.fixture
+def ablation(database: Database) -> str:
+    """A queued ablation of 2 x 2 combinations and two seeds: eight runs."""
+    recipe = AblationRecipe.model_validate({"grid": GRID, "seeds": [0, 1]}).model_dump(mode="json")
+    return submit(database, "ablation", dataset_id=add_dataset(database), recipe=recipe, resources={"device": "cpu"})
+
+
+def look(database: Database) -> None:
+    """One look of a leader."""
+    with database.transaction() as session:
+        advance_ablations(session)
+
+
+def children(database: Database, ablation: str, kind: str = "pretrain", *statuses: str) -> list[Job]:
+    """Its children of a kind, in the grid's order, in these states or all."""
+    with database.transaction() as session:
+        found: Sequence[Job] = session.scalars(
+            select(Job).where(Job.parent_id == ablation, Job.kind == kind).order_by(Job.id)
+        ).all()
+    return [child for child in found if not statuses or child.status in statuses]
+
+
+def succeed(database: Database, job: Job, result: dict[str, Any]) -> None:
+    """A worker does the job."""
+    with database.transaction() as session:
+        row = session.get_one(Job, job.id)
+        jobs.succeed(session, jobs.start(session, row), result)
+
+
+def fail(database: Database, job: Job) -> None:
+    """A worker can't do the job."""
+    with database.transaction() as session:
+        jobs.fail(session, jobs.start(session, session.get_one(Job, job.id)), "non_finite_loss", "NaN")
+
+
+def train(database: Database, job: Job) -> None:
+    """A pretraining job makes a model."""
+    succeed(database, job, {"model_id": add_model(database, f"mdl_of_{job.id}")})
+
+
+def probe(database: Database, job: Job, top1: float) -> None:
+    """A probe measures one."""
+    succeed(database, job, {"top1": top1, "confidence_interval": [top1 - 0.1, top1 + 0.1]})
+
+
+def test_it_fans_out_into_a_job_for_each_combination_and_seed(database: Database, ablation: str) -> None:
+    """Eight pretraining jobs of the varied recipe with its resources; it has no place; a second look adds none."""
+    look(database)
+    look(database)
+    found = children(database, ablation)
+    assert [(child.cell["values"]["loss.normalize"], child.cell["seed"]) for child in found if child.cell] == [
+        (normalize, seed) for normalize in (True, False) for _ in range(2) for seed in (0, 1)
+    ]
+    third = found[2]
+    assert (third.recipe["loss"]["temperature"], third.recipe["seed"], third.status) == (1.0, 0, "queued")
+    assert third.resources == {"device": "cpu"}
+    add_node(database, cpu=20)
+    assert ablation not in {row.job_id for row in place(database)}
+    assert statuses(database, ablation) == ["queued", "running"]
+
+
+def test_each_model_is_probed_once_and_the_table_has_mean_and_spread(database: Database, ablation: str) -> None:
+    """Means over seeds, the sample's standard deviation, the best combination, progress over all 16 jobs."""
+    look(database)
+    for child in children(database, ablation):
+        train(database, child)
+        look(database)
+        look(database)
+    probes = children(database, ablation, "linear_probe")
+    assert [child.model_id for child in probes] == [f"mdl_of_{c.id}" for c in children(database, ablation)]
+    for number, child in enumerate(probes):
+        assert get(database, ablation).status == "running"
+        assert get(database, ablation).progress == {"step": 8 + number, "steps": 16}
+        probe(database, child, 0.5 + number / 100)
+        look(database)
+    job = get(database, ablation)
+    assert job.status == "succeeded"
+    assert job.result is not None
+    cells = job.result["cells"]
+    assert [cell["values"]["loss.temperature"] for cell in cells] == [0.1, 1.0, 0.1, 1.0]
+    assert [cell["mean"] for cell in cells] == pytest.approx([0.505, 0.525, 0.545, 0.565])
+    assert [cell["std"] for cell in cells] == pytest.approx([0.01 / 2**0.5] * 4)
+    assert job.result["best"] == {"loss.normalize": False, "loss.temperature": 1.0}
+    assert job.result["num_missing"] == 0
+    assert cells[0]["runs"][1]["probe_job_id"] == probes[1].id
+    assert [event.data["step"] for event in events(database, ablation, "metrics")] == list(range(1, 17))
+
+
+def test_the_table_says_what_is_missing(database: Database, ablation: str) -> None:
+    """A failed and a cancelled run are listed with their reason; the others count."""
+    look(database)
+    first, second, *others = children(database, ablation)
+    fail(database, first)
+    with database.transaction() as session:
+        jobs.request_cancel(session, second.id)
+    for child in others:
+        train(database, child)
+    look(database)
+    for child in children(database, ablation, "linear_probe"):
+        probe(database, child, 0.5)
+    look(database)
+    job = get(database, ablation)
+    assert job.status == "succeeded"
+    assert job.result is not None
+    empty = job.result["cells"][0]
+    assert (empty["mean"], empty["std"], empty["runs"]) == (None, None, [])
+    assert [(run["seed"], run["status"]) for run in empty["missing"]] == [(0, "failed"), (1, "cancelled")]
+    assert empty["missing"][0]["error"] == {"code": "non_finite_loss", "message": "NaN"}
+    assert job.result["num_missing"] == 2
+    assert job.result["cells"][1]["mean"] == 0.5
+
+
+def test_a_cancel_is_that_of_all_its_jobs(database: Database, ablation: str) -> None:
+    """Queued ones at once; it is cancelled when the last running one is."""
+    look(database)
+    with database.transaction() as session:
+        running = jobs.start(session, session.get_one(Job, children(database, ablation)[0].id))
+    add_node(database)
+    with database.transaction() as session:
+        claimed = {"node_rank": 0, "node_name": "node-a", "slot": "cpu", "num_slots": 1, "token": "t", "num_relayed": 0}
+        session.add(jobs.Placement(job_id=running.id, attempt=1, lease_until=jobs.func.now(), **claimed))
+        session.flush()
+        session.get_one(jobs.Placement, (running.id, 1, 0)).claimed_at = jobs.func.now()
+    with database.transaction() as session:
+        jobs.request_cancel(session, ablation)
+    look(database)
+    assert get(database, ablation).status == "cancelling"
+    assert len(children(database, ablation, "pretrain", "cancelled")) == 7
+    with database.transaction() as session:
+        jobs.leave(session, jobs.hold(session, running.id, 1), "t")
+    look(database)
+    assert statuses(database, ablation) == ["queued", "running", "cancelling", "cancelled"]
+    assert children(database, ablation, "linear_probe") == []
+
+
+def test_a_resumed_ablation_runs_what_it_lacks(database: Database, ablation: str) -> None:
+    """Cancelled children are queued again, those that had succeeded stay, and no child is doubled."""
+    look(database)
+    first, *_ = children(database, ablation)
+    train(database, first)
+    look(database)
+    with database.transaction() as session:
+        jobs.request_cancel(session, ablation)
+    look(database)
+    assert get(database, ablation).status == "cancelled"
+    with database.transaction() as session:
+        jobs.resume(session, ablation)
+    look(database)
+    assert get(database, ablation).status == "running"
+    assert len(children(database, ablation)) == 8
+    assert len(children(database, ablation, "pretrain", "queued")) == 7
+    assert len(children(database, ablation, "linear_probe", "queued")) == 1
+
+
+def test_an_ablation_without_a_result_fails_and_says_why(database: Database, ablation: str) -> None:
+    """All its runs failed in the same way."""
+    look(database)
+    for child in children(database, ablation):
+        fail(database, child)
+    look(database)
+    job = get(database, ablation)
+    assert (job.status, job.error) == (
+        "failed",
+        {"code": "nothing_measured", "message": "none of its runs succeeded: non_finite_loss"},
+    )
