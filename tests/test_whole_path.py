@@ -122,6 +122,30 @@ def test_probes_measure_the_model(client: Client, dataset: JSON, model_id: str, 
     assert client.get(f"/v1/models/{model_id}")["probes"][kind]["top1"] == result["top1"]
 
 
+def test_one_job_compares_all_layers(client: Client, dataset: JSON, model_id: str) -> None:
+    """A sweep has a row for each layer, and leaves the model's own figures as they were."""
+    probes = client.get(f"/v1/models/{model_id}")["probes"]
+    recipe = {"num_l2_values": 3, "num_view_images": 50}
+    job = client.submit("layer_sweep", dataset_id=dataset["id"], model_id=model_id, recipe=recipe)
+    rows = client.wait_for_job(job["id"])["result"]["layers"]
+    assert [row["layer"] for row in rows] == ["stem", "layer1.0", "layer2.0", "layer3.0", "h", "g1", "z"]
+    [h] = [row for row in rows if row["layer"] == "h"]
+    assert h["size"] == 128
+    assert h["linear_top1"] > 0.15  # chance is 0.1
+    assert 1 < h["effective_rank"] < 99  # of 100 images
+    assert client.get(f"/v1/models/{model_id}")["probes"] == probes
+
+
+def test_transformations_are_read_off_h_and_z(client: Client, dataset: JSON, model_id: str) -> None:
+    """A row for each transformation in h and z; that an image is gray is seen in h above chance."""
+    job = client.submit("transform_probe", dataset_id=dataset["id"], model_id=model_id, recipe={"num_l2_values": 3})
+    result = client.wait_for_job(job["id"])["result"]
+    assert (result["num_train"], result["num_test"]) == (300, 100)
+    names = ("color", "rotation", "noise", "sobel")
+    assert [(row["transformation"], row["layer"]) for row in result["rows"]] == [(n, x) for n in names for x in "hz"]
+    assert result["rows"][0]["confidence_interval"][0] > result["rows"][0]["chance"]
+
+
 def test_stored_images_find_themselves_first(client: Client, stored: list[JSON], gallery: list[LocalImage]) -> None:
     """A search with the bytes of a stored image has that image on top, with cosine 1 and its label."""
     assert {item["status"] for item in stored} == {"created"}
@@ -259,6 +283,7 @@ def test_an_ablation_trains_and_probes_its_grid(client: Client, dataset: JSON) -
         (run,) = cell["runs"]
         assert cell["mean"] == run["top1"] == parts[run["probe_job_id"]]["result"]["top1"]
         assert parts[run["job_id"]]["recipe"]["loss"]["temperature"] == cell["values"]["loss.temperature"]
+        assert 0 <= run["measures"]["contrastive_accuracy"] <= 1
     assert len(parts) == 4
 
 

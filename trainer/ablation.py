@@ -121,10 +121,11 @@ def _end(session: Session, ablation: Job, children: Sequence[Job]) -> None:
 def table_of(recipe: AblationRecipe, children: Sequence[Job]) -> dict[str, Any]:
     """What the children measured: a row a combination, in the grid's order, and what is missing.
 
-    {"fields": {field: values}, "cells": [{"values", "runs": [{"seed", "top1", "confidence_interval", "job_id",
-    "probe_job_id", "model_id"}], "missing": [{"seed", "job_id", "status", "error"}], "mean", "std"}], "best",
-    "num_missing"}. `std` is of the sample, null for a single run; `best` the values of the highest mean, on the split
-    that the probes were scored on: a description, not a choice that was validated elsewhere.
+    {"fields": {field: values}, "cells": [{"values", "runs": [{"seed", "top1", "confidence_interval", "measures",
+    "job_id", "probe_job_id", "model_id"}], "missing": [{"seed", "job_id", "status", "error"}], "mean", "std"}],
+    "best", "num_missing"}. `measures` are those at the end of pretraining (trainer/monitor.py), Table 5's contrastive
+    accuracy and entropy among them; `std` is of the sample, null for a single run; `best` are the values of the highest
+    mean, on the split that the probes were scored on: a description, not a choice that was validated elsewhere.
     """
     cells = [_cell(values, recipe.seeds, _of(values, children)) for values in recipe.cells()]
     measured = [cell for cell in cells if cell["mean"] is not None]
@@ -148,7 +149,8 @@ def _cell(values: dict[str, Any], seeds: Sequence[int], children: Sequence[Job])
         last = of_seed.get(PROBE, of_seed.get(PRETRAIN))
         if last is not None and last.kind == PROBE and last.status == "succeeded" and last.result:
             run = {"seed": seed, "job_id": of_seed[PRETRAIN].id, "probe_job_id": last.id, "model_id": last.model_id}
-            runs.append({**run, **{name: last.result[name] for name in FIGURES}})
+            measures = (of_seed[PRETRAIN].result or {}).get("measures", {})
+            runs.append({**run, **{name: last.result[name] for name in FIGURES}, "measures": measures})
         elif last is not None:
             missing.append({"seed": seed, "job_id": last.id, "status": last.status, "error": last.error})
     top1 = [run["top1"] for run in runs]

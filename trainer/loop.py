@@ -122,9 +122,9 @@ def _train(
         rate = learning_rate(step, peak=peak, schedule=recipe.schedule, steps_per_epoch=steps_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = train_step(replica, optimizer, batch.views(), recipe, ranks)
+        outputs = train_step(replica, optimizer, batch.views(), recipe, ranks)
         if ranks.is_first:
-            report.step(step, loss, rate)
+            report.step(step, outputs, rate)
 
         if ranks.any(should_stop()) and step + 1 < steps:
             checkpoint(step + 1)

@@ -3,14 +3,18 @@
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.config import PretrainRecipe
+from trainer.monitor import measures
 from trainer.run import RunError, RunFolder
+from trainer.step import Outputs
 
 REPORT_SECONDS = 1.0
+MEASURE_SECONDS = 10.0
 REMEDY = (
     "lower optimizer.learning_rate, lengthen schedule.warmup_epochs or raise the loss's temperature, and start again"
 )
@@ -31,24 +35,29 @@ class Report:
         self.window_step = self.done = self.first_step
         self.unread: list[Tensor] = []  # losses of the last steps up to `done`, still on the device
         self.last_loss = math.nan
+        self.last_measures: dict[str, float] = {}
+        self.measured_at = -math.inf
         self.seconds_before = 0.0
 
-    def state(self) -> dict[str, float]:
-        """What a run that goes on from here, or has ended, knows: the last loss and the seconds of training."""
-        return {"loss": self.last_loss, "seconds": self.seconds_before + time.monotonic() - self.started}
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on from here, or has ended, knows: last loss and measures, and seconds of training."""
+        seconds = self.seconds_before + time.monotonic() - self.started
+        return {"loss": self.last_loss, "seconds": seconds, "measures": self.last_measures}
 
-    def go_on_from(self, state: dict[str, float]) -> None:
+    def go_on_from(self, state: dict[str, Any]) -> None:
         """Take up the `state` of the process that trained before; there may be no step left."""
         self.last_loss, self.seconds_before = state["loss"], state["seconds"]
+        self.last_measures = state.get("measures", {})  # an older version's checkpoint has none
 
-    def step(self, step: int, loss: Tensor, rate: float) -> None:
+    def step(self, step: int, outputs: Outputs, rate: float) -> None:
         """Note the loss of a step, and report if a second has passed or it was the last."""
-        self.unread.append(loss)
+        self.unread.append(outputs.loss)
         self.done = step + 1
         now = time.monotonic()
         if now - self.window_at < REPORT_SECONDS and self.done < self.steps:
             return
         self.refuse_non_finite_loss()
+        measured = self._measures(outputs)
         now = time.monotonic()  # the device has caught up only now
         images_per_second = (self.done - self.window_step) * self.recipe.batch_size / (now - self.window_at)
         self.run.emit(
@@ -61,8 +70,17 @@ class Report:
             learning_rate=rate,
             images_per_second=images_per_second,
             eta_seconds=(self.steps - self.done) * self.recipe.batch_size / images_per_second,
+            **measured,
         )
         self.window_at, self.window_step = now, self.done
+
+    def _measures(self, outputs: Outputs) -> dict[str, float]:
+        """What trainer/monitor.py says of the step, if it is time for it: it takes tens of milliseconds."""
+        if self.done < self.steps and time.monotonic() - self.measured_at < MEASURE_SECONDS:
+            return {}
+        self.last_measures = measures(outputs.h, outputs.z, self.recipe.loss)
+        self.measured_at = time.monotonic()
+        return self.last_measures
 
     def refuse_non_finite_loss(self) -> None:
         """Raise RunError if a loss since the last look isn't a finite number; it names the first such step."""
@@ -83,4 +101,4 @@ class Report:
 
     def mean_images_per_second(self) -> float:
         """Over all processes that trained."""
-        return self.done * self.recipe.batch_size / self.state()["seconds"]
+        return self.done * self.recipe.batch_size / float(self.state()["seconds"])

@@ -6,6 +6,7 @@ each has its own N images here; loss and parameters' gradients are those of all 
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,33 +39,42 @@ def build_model(recipe: PretrainRecipe, device: torch.device, ranks: Ranks = ALO
     return model
 
 
+class Outputs(NamedTuple):
+    """What a step computed on its way, still on the device and without a graph."""
+
+    loss: Tensor  # a scalar
+    h: Tensor  # (2N, C)
+    z: Tensor  # (2N, D)
+
+
 def train_step(
     model: SimCLR | Replica,
     optimizer: torch.optim.Optimizer,
     x: Tensor,
     recipe: PretrainRecipe,
     ranks: Ranks = ALONE,
-) -> Tensor:
-    """One update by the views x (2N, 3, S, S) float32 in [0, 1]; the loss, a scalar still on the device."""
+) -> Outputs:
+    """One update by the views x (2N, 3, S, S) float32 in [0, 1]."""
     differentiate = backward_in_microbatches if recipe.microbatch_size else backward
-    loss = differentiate(model, x, recipe, ranks)
+    outputs = differentiate(model, x, recipe, ranks)
     optimizer.step()
     optimizer.zero_grad()
-    return loss
+    return outputs
 
 
-def backward(model: SimCLR | Replica, x: Tensor, recipe: PretrainRecipe, ranks: Ranks = ALONE) -> Tensor:
+def backward(model: SimCLR | Replica, x: Tensor, recipe: PretrainRecipe, ranks: Ranks = ALONE) -> Outputs:
     """The loss of the views x (2N, 3, S, S); its gradient is added to the parameters'."""
     with autocast(x, recipe):
-        z = model.head(model.encoder(x))  # (2N, D); batch norm sees all 2N views
+        h = model.encoder(x)  # (2N, C); batch norm sees all 2N views
+        z = model.head(h)  # (2N, D)
     loss = contrastive_loss(at_least_float32(z), recipe.loss, ranks)
     loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
-    return loss.detach()
+    return Outputs(loss.detach(), h.detach(), z.detach())
 
 
 def backward_in_microbatches(
     model: SimCLR | Replica, x: Tensor, recipe: PretrainRecipe, ranks: Ranks = ALONE
-) -> Tensor:
+) -> Outputs:
     """`backward`, with the activations of n images at a time (the gradient cache of arXiv 2101.06983).
 
     First h of every view without a graph; then head and loss on all of them, which gives dL/dh; then each
@@ -90,7 +100,7 @@ def backward_in_microbatches(
                 with autocast(x, recipe):
                     h_part = model.encoder(images_of(x, part))  # (2n, C)
                 h_part.backward(images_of(h.grad, part))
-    return loss.detach()
+    return Outputs(loss.detach(), h.detach(), z.detach())
 
 
 def autocast(x: Tensor, recipe: PretrainRecipe) -> torch.autocast:

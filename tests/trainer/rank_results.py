@@ -78,7 +78,7 @@ def training(ranks: Ranks = ALONE, **changes: Any) -> dict[str, Tensor]:
     for group in optimizer.param_groups:
         group["lr"] = 0.5
     x = images_of(views(), ranks.own(NUM_IMAGES))
-    values = [train_step(replica, optimizer, x, recipe, ranks) for _ in range(5)]
+    values = [train_step(replica, optimizer, x, recipe, ranks).loss for _ in range(5)]
     return {"losses": torch.stack(values), **model.state_dict()}
 
 
@@ -87,7 +87,7 @@ def microbatches(size: int, order: list[int] | None = None, ranks: Ranks = ALONE
     recipe = pretrain_recipe({**RECIPE, "microbatch_size": size})
     model = build_model(recipe, CPU, ranks).double().train()
     x = images_of(views(order), ranks.own(NUM_IMAGES))
-    loss = backward_in_microbatches(replica_of(model, ranks), x, recipe, ranks)
+    loss = backward_in_microbatches(replica_of(model, ranks), x, recipe, ranks).loss
     gradients = {f"d {name}": w.grad for name, w in model.named_parameters() if w.grad is not None}
     return {"loss": loss, **gradients, **dict(model.named_buffers())}
 

@@ -53,7 +53,7 @@ def fail(database: Database, job: Job) -> None:
 
 def train(database: Database, job: Job) -> None:
     """A pretraining job makes a model."""
-    succeed(database, job, {"model_id": add_model(database, f"mdl_of_{job.id}")})
+    succeed(database, job, {"model_id": add_model(database, f"mdl_of_{job.id}"), "measures": {"entropy": 2.5}})
 
 
 def probe(database: Database, job: Job, top1: float) -> None:
@@ -101,6 +101,7 @@ def test_each_model_is_probed_once_and_the_table_has_mean_and_spread(database: D
     assert job.result["best"] == {"loss.normalize": False, "loss.temperature": 1.0}
     assert job.result["num_missing"] == 0
     assert cells[0]["runs"][1]["probe_job_id"] == probes[1].id
+    assert cells[0]["runs"][1]["measures"] == {"entropy": 2.5}
     assert [event.data["step"] for event in events(database, ablation, "metrics")] == list(range(1, 17))
 
 

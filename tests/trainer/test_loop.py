@@ -26,7 +26,7 @@ from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
 from trainer.loop import Interrupted, pretrain
 from trainer.optim import learning_rate
 from trainer.run import INTERRUPTED, RunError, RunFolder
-from trainer.step import train_step
+from trainer.step import Outputs, train_step
 
 CPU = torch.device("cpu")
 
@@ -174,7 +174,7 @@ def test_the_optimizer_follows_the_schedule(tmp_path: Path, monkeypatch: pytest.
     """Every step is taken at the rate of warm-up and cosine, not only reported so."""
     rates = []
 
-    def step(model: SimCLR, optimizer: torch.optim.Optimizer, *arguments: Any) -> torch.Tensor:
+    def step(model: SimCLR, optimizer: torch.optim.Optimizer, *arguments: Any) -> Outputs:
         rates.append([group["lr"] for group in optimizer.param_groups])
         return train_step(model, optimizer, *arguments)
 

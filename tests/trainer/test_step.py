@@ -63,7 +63,7 @@ def test_a_step_is_algorithm_1(packed: Pack) -> None:
         group["lr"] = 0.5
 
     x = next(training_batches(store, recipe, first=1, steps=2)).views()
-    loss = train_step(model, optimizer, x, recipe)
+    loss = train_step(model, optimizer, x, recipe).loss
 
     images = store.batch(epoch_order(len(store), seed=0, epoch=0)[8:16])
     drawn = sample_parameters(recipe.augmentation, images.heights, images.widths, 16, seed=0, step=1)
@@ -93,7 +93,7 @@ def test_microbatches_of_a_resnet_have_the_gradient_of_one_graph() -> None:
     """Batch norm sees microbatches in the encoder and all views in the head; its gradient is exact."""
     recipe = recipe_of(microbatch_size=4)
     model, reference, x = float64_model(recipe), float64_model(recipe), views()
-    loss = backward_in_microbatches(model, x, recipe)
+    loss = backward_in_microbatches(model, x, recipe).loss
 
     first, second = torch.cat((x[:4], x[8:12])), torch.cat((x[4:8], x[12:]))  # both views of images 0..3 and 4..7
     h1, h2 = reference.encoder(first), reference.encoder(second)
@@ -138,11 +138,12 @@ def test_bfloat16_computes_the_loss_in_float32(microbatch_size: int | None) -> N
     seen = []
     for part in (model.encoder, model.head):
         part.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    loss = train_step(model, optimizer, x, recipe)
+    loss = train_step(model, optimizer, x, recipe).loss
     assert set(seen) == {torch.bfloat16}
     assert loss.dtype == torch.float32
     assert {w.dtype for w in model.parameters()} == {torch.float32}
-    expected = train_step(full, build_optimizer(full, recipe.optimizer), x, recipe_of(microbatch_size=microbatch_size))
+    recipe = recipe_of(microbatch_size=microbatch_size)
+    expected = train_step(full, build_optimizer(full, recipe.optimizer), x, recipe).loss
     torch.testing.assert_close(loss, expected, rtol=0.05, atol=0)
 
 
@@ -176,11 +177,11 @@ def test_a_compiled_step_is_the_step(
         optimizer = build_optimizer(model, recipe.optimizer)
         for group in optimizer.param_groups:
             group["lr"] = 0.5
-        first = train_step(model, optimizer, x, recipe)
+        first = train_step(model, optimizer, x, recipe).loss
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("error")  # the first step may wait, for libraries and the compiler
         try:
-            losses.append(torch.stack((first, train_step(model, optimizer, x, recipe))))
+            losses.append(torch.stack((first, train_step(model, optimizer, x, recipe).loss)))
         finally:
             if device == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
