@@ -21,6 +21,20 @@ def _known_width(width: float) -> float:
 
 Width = Annotated[float, AfterValidator(_known_width)]
 
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"each at most once, not {', '.join(sorted(twice))} again")
+    return names
+
+
+Layer = Annotated[str, Field(min_length=1, max_length=32)]
+Layers = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=64), AfterValidator(_each_once)]
+LAYER_DESCRIPTION = (
+    "Of a ResNet: stem, layer1.0 and every further block up to the last but one; of a ViT: blocks.0 to blocks.10; then"
+    " h, the head's hidden layers g1, g2 after their ReLU, and z."
+)
+
 MAX_PIXELS_H = 16_000  # pgvector stores vectors of at most 16,000 dimensions
 
 
@@ -262,8 +276,8 @@ class PretrainRecipe(Frozen):
         return self
 
 
-class LinearProbeRecipe(Frozen):
-    """Multinomial logistic regression on frozen h by L-BFGS (B.8); l2 is picked on held-out training images."""
+class LogisticFit(Frozen):
+    """Multinomial logistic regression on a frozen layer by L-BFGS (B.8)."""
 
     seed: int = Field(0, ge=0, lt=2**31)
     num_l2_values: int = Field(45, ge=1, le=100, description="Log-spaced from l2_min to l2_max.")
@@ -279,11 +293,54 @@ class LinearProbeRecipe(Frozen):
         return self
 
 
+class LinearProbeRecipe(LogisticFit):
+    """Multinomial logistic regression on frozen h by L-BFGS (B.8); l2 is picked on held-out training images."""
+
+    layer: Layer = Field("h", description=LAYER_DESCRIPTION)
+
+
 class KnnProbeRecipe(Frozen):
     """Weighted k-nearest-neighbour vote on cosine similarity: weight exp(similarity / temperature)."""
 
+    layer: Layer = Field("h", description=LAYER_DESCRIPTION)
     k: int = Field(200, ge=1, le=10_000, description="Neighbours; at most the training images.")
     temperature: float = Field(0.1, gt=0, le=1000)
+
+
+class LayerSweepRecipe(LogisticFit):
+    """Linear and kNN probe and the geometry of each layer of a model: is h the one to take?"""
+
+    layers: Layers | None = Field(None, description=f"{LAYER_DESCRIPTION} Default: all that the model has.")
+    k: int = Field(200, ge=1, le=10_000, description="Neighbours; at most the training images.")
+    temperature: float = Field(0.1, gt=0, le=1000, description="Of the neighbours' vote.")
+    num_view_images: int = Field(
+        1000,
+        ge=2,
+        le=5_000,
+        description="Test images, at most, of which two views each give alignment and uniformity.",
+    )
+
+
+Transformation = Literal["color", "rotation", "noise", "sobel"]
+
+
+class TransformProbeRecipe(LogisticFit):
+    """Table 3: what a linear classifier reads off a layer about the transformation that an image went through.
+
+    Every image goes through one of a transformation's alternatives, each by as many images.
+    """
+
+    layers: Layers | None = Field(None, description=f"{LAYER_DESCRIPTION} Default: h and z.")
+    transformations: Annotated[tuple[Transformation, ...], Field(min_length=1), AfterValidator(_each_once)] = Field(
+        ("color", "rotation", "noise", "sobel"),
+        description="color: as it is or gray; rotation: by 0, 90, 180 or 270 degrees; noise: as it is or with Gaussian"
+        " noise; sobel: as it is or its Sobel gradient.",
+    )
+    num_train_images: int = Field(5000, ge=8, le=1_000_000, description="To learn from, at most.")
+    num_test_images: int = Field(5000, ge=4, le=1_000_000, description="To be scored on, at most.")
+    noise_sigma: float = Field(
+        0.1, gt=0, le=1, description="Standard deviation of the noise, of values in [0, 1]; the paper gives none."
+    )
 
 
 class IndexRecipe(Frozen):

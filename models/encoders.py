@@ -3,6 +3,8 @@
 Legend: M images, S image side, D size of h.
 """
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from models.config import Encoder
@@ -13,7 +15,8 @@ from models.vit import ViT
 def build_encoder(config: Encoder, image_size: int) -> "ResNet | ViT | Pixels":
     """The encoder that a recipe asks for.
 
-    Its forward takes (M, 3, S, S) float in [0, 1] to h, (M, D); its attribute `size` is D.
+    Its forward takes (M, 3, S, S) float in [0, 1] to h, (M, D); its attribute `size` is D. Its `layers` takes them to
+    the pooled output of one layer after the other (models/layers.py), of which the last is h.
     """
     if config.name == "pixels":
         return Pixels(image_size)
@@ -32,3 +35,7 @@ class Pixels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(M, 3, S, S) -> (M, 3 S S)."""
         return x.flatten(1)
+
+    def layers(self, x: Tensor) -> Iterator[Tensor]:
+        """(M, 3, S, S) -> h alone."""
+        yield self(x)

@@ -7,9 +7,10 @@ no bias but a batch norm after it; all but the last end in a ReLU, the last batc
 One layer is the paper's linear head, two its MLP, three SimCLR v2's.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.config import Head
 
@@ -30,6 +31,16 @@ class ProjectionHead(nn.Sequential):
             if i == last:
                 norm.bias.requires_grad_(False)  # no beta: it stays 0
             self.extend([linear, norm] if i == last else [linear, norm, nn.ReLU()])
+
+    def layers(self, h: Tensor) -> Iterator[Tensor]:
+        """Each hidden layer after its ReLU, then z; of the identity nothing: z is h."""
+        x = h
+        for module in self:
+            x = module(x)  # (M, ...)
+            if isinstance(module, nn.ReLU):
+                yield x
+        if len(self):
+            yield x
 
 
 def build_head(config: Head, input_size: int) -> ProjectionHead:

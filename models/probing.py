@@ -1,4 +1,4 @@
-"""What a data set needs for a probe: asked of its counts before a job is queued, of its labels by the job itself."""
+"""What a data set needs for a probe: asked of its counts before a job is queued, of its images by the job itself."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -6,6 +6,9 @@ from typing import Any, Literal
 TEST_SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")  # the first with labelled images scores the probe
 MIN_CLASSES = 2
 MIN_IMAGES = 2  # of a class: one to fit on, one to pick l2 with
+MIN_TRANSFORMED = 8  # training images of a transform probe: two of each of four rotations
+MIN_TRANSFORMED_TEST = 4
+HELD_OUT_FRACTION = 0.2  # of the training images, to score a probe where no other split can
 NUM_NAMED = 5  # classes that a message lists
 
 
@@ -27,3 +30,16 @@ def probe_obstacle(classes: Sequence[str], splits: Mapping[str, Mapping[str, Any
     named = ", ".join(small[:NUM_NAMED]) + (", ..." if len(small) > NUM_NAMED else "")
     held_out = ", of which one is held out as there is no test set" if is_held_out else ""
     return f"a probe needs {MIN_CLASSES} classes with at least {least} labelled training images each{held_out}; {named}"
+
+
+def transform_obstacle(num_images: Mapping[str, int]) -> str | None:
+    """Why no transform probe can be made of a data set, or None: it needs enough images, with labels or without.
+
+    `num_images` are those of each split. Where none but `train` has enough to score it, a fifth of `train` is held out.
+    """
+    is_held_out = all(num_images.get(name, 0) < MIN_TRANSFORMED_TEST for name in TEST_SPLITS)
+    least = round(MIN_TRANSFORMED_TEST / HELD_OUT_FRACTION) if is_held_out else MIN_TRANSFORMED
+    if (number := num_images.get("train", 0)) >= least:
+        return None
+    held_out = ", of which a fifth is held out as there is no test set" if is_held_out else ""
+    return f"a transform probe needs at least {least} training images{held_out}; the data set has {number}"

@@ -6,10 +6,14 @@ A bottleneck strides in its 3x3 convolution, as in the authors' code and torchvi
 torchvision's, so that its checkpoints load.
 """
 
+from collections.abc import Iterator
+from itertools import chain
+
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from models.config import Encoder
+from models.layers import RESNET_BLOCKS
 
 STEM_CHANNELS = 64  # at width 1; stage i of the four has 64, 128, 256, 512 inner channels
 
@@ -76,14 +80,14 @@ class Bottleneck(nn.Module):
         return relu(self.downsample(x) + branch)
 
 
-BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]] = {
-    "resnet10": (BasicBlock, (1, 1, 1, 1)),
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
-    "resnet152": (Bottleneck, (3, 8, 36, 3)),
-}  # block and number of blocks a stage
+BLOCKS: dict[str, type[BasicBlock | Bottleneck]] = {
+    "resnet10": BasicBlock,
+    "resnet18": BasicBlock,
+    "resnet34": BasicBlock,
+    "resnet50": Bottleneck,
+    "resnet101": Bottleneck,
+    "resnet152": Bottleneck,
+}
 
 
 class ResNet(nn.Module):
@@ -95,7 +99,7 @@ class ResNet(nn.Module):
 
     def __init__(self, config: Encoder) -> None:
         super().__init__()
-        block, num_blocks = BLOCKS[config.name]
+        block, num_blocks = BLOCKS[config.name], RESNET_BLOCKS[config.name]
         channels = int(STEM_CHANNELS * config.width)
         self.size = 8 * channels * block.expansion  # D
         imagenet = config.stem == "imagenet"
@@ -112,9 +116,20 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, 3, S, S) float in [0, 1] -> h, (M, D)."""
-        x = self.maxpool(relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (M, D, s, s)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self._stem(x)))))  # (M, D, s, s)
         return x.mean(dim=(2, 3))
+
+    def layers(self, x: Tensor) -> Iterator[Tensor]:
+        """The stem's and each block's output, averaged over the positions, (M, C) each; the last is h."""
+        x = self._stem(x)
+        yield x.mean(dim=(2, 3))
+        for block in chain(self.layer1, self.layer2, self.layer3, self.layer4):
+            x = block(x)  # (M, C, s, s)
+            yield x.mean(dim=(2, 3))
+
+    def _stem(self, x: Tensor) -> Tensor:
+        stem: Tensor = self.maxpool(relu(self.bn1(self.conv1(x))))  # (M, C, s, s)
+        return stem
 
 
 def stage(

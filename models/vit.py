@@ -9,14 +9,15 @@ initialisation are MoCo v3's too.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from models.config import Encoder
+from models.layers import VIT_BLOCKS
 
-DEPTH = 12
 SIZE = 384  # D at width 1
 NUM_HEADS = 12  # at width 1: a head has 32 of D at any width
 MLP_RATIO = 4
@@ -38,16 +39,27 @@ class ViT(nn.Module):
         self.register_buffer("positions", positions, persistent=False)  # the recipe says all of it
         self.class_token = nn.Parameter(torch.zeros(1, 1, self.size))
         nn.init.normal_(self.class_token, std=1e-6)
-        self.blocks = nn.Sequential(*(Block(self.size, int(NUM_HEADS * config.width)) for _ in range(DEPTH)))
+        self.blocks = nn.Sequential(*(Block(self.size, int(NUM_HEADS * config.width)) for _ in range(VIT_BLOCKS)))
         self.norm = nn.LayerNorm(self.size, NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, 3, S, S) float in [0, 1] -> h, (M, D)."""
-        patches = self.patch_projection(x).flatten(2).transpose(1, 2) + self.positions  # (M, P, D)
-        class_token = self.class_token.expand(x.shape[0], -1, -1)  # (M, 1, D); it has no position
-        tokens = self.blocks(torch.cat([class_token, patches], dim=1))  # (M, T, D)
+        tokens = self.blocks(self._tokens(x))  # (M, T, D)
         h: Tensor = self.norm(tokens[:, 0])  # (M, D)
         return h
+
+    def layers(self, x: Tensor) -> Iterator[Tensor]:
+        """The class token after each block but the last, then h: (M, D) each."""
+        tokens = self._tokens(x)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)  # (M, T, D)
+            yield tokens[:, 0]
+        yield self.norm(self.blocks[-1](tokens)[:, 0])
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        patches = self.patch_projection(x).flatten(2).transpose(1, 2) + self.positions  # (M, P, D)
+        class_token = self.class_token.expand(x.shape[0], -1, -1)  # (M, 1, D); it has no position
+        return torch.cat([class_token, patches], dim=1)  # (M, T, D)
 
 
 class Block(nn.Module):

@@ -22,6 +22,7 @@ console = Console()
 Url = Annotated[str, typer.Option("--url", envvar="SIMCLR_URL", help="Address of the service.")]
 Limit = Annotated[int, typer.Option(help="Rows at most.")]
 LOCAL = "http://127.0.0.1:8000"
+KINDS = "pretrain, linear_probe, knn_probe, layer_sweep, transform_probe, ablation or index"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ jobs = typer.Typer(help="Training, probes and indexing.", no_args_is_help=True)
 
 @jobs.command("start")
 def start_job(
-    kind: Annotated[str, typer.Argument(help="pretrain, linear_probe, knn_probe, ablation or index")],
+    kind: Annotated[str, typer.Argument(help=KINDS)],
     dataset: Annotated[str | None, typer.Option(help="Id of the data set.")] = None,
     model: Annotated[str | None, typer.Option(help="Id of the model, for probes and index.")] = None,
     recipe: Annotated[str, typer.Option(help='JSON, such as {"preset": "cpu-small", "seed": 1}.')] = "{}",

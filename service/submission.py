@@ -6,11 +6,21 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from models.config import PretrainRecipe
-from models.probing import probe_obstacle
+from models.layers import unknown_layer
+from models.probing import probe_obstacle, transform_obstacle
 from service.core.errors import Conflict, Invalid
 from service.core.gang import Gang
 from service.core.tables import Dataset, Model
-from service.schemas.job_requests import MAX_NODES, AblationRequest, AnyJobRequest, PretrainRequest
+from service.schemas.job_requests import (
+    MAX_NODES,
+    AblationRequest,
+    AnyJobRequest,
+    KnnProbeRequest,
+    LayerSweepRequest,
+    LinearProbeRequest,
+    PretrainRequest,
+    TransformProbeRequest,
+)
 
 Row = TypeVar("Row", Dataset, Model)
 
@@ -21,7 +31,8 @@ def check_request(session: Session, request: AnyJobRequest) -> None:
     The rows stay locked against deletion until the transaction ends, so that the job's references hold.
     """
     if request.model_id is not None:
-        _row(session, Model, "model_id", request.model_id)
+        model = _row(session, Model, "model_id", request.model_id)
+        _check_layers(request, PretrainRecipe.model_validate(model.recipe))
     if request.dataset_id is None:
         return
     dataset = _row(session, Dataset, "dataset_id", request.dataset_id)
@@ -31,7 +42,7 @@ def check_request(session: Session, request: AnyJobRequest) -> None:
     splits = dataset.splits or {}
     if isinstance(request, PretrainRequest | AblationRequest):
         _check_pretraining(request, splits.get("train", {"num_images": 0})["num_images"])
-    if not isinstance(request, PretrainRequest) and (obstacle := probe_obstacle(dataset.classes or [], splits)):
+    if obstacle := _obstacle(request, dataset.classes or [], splits):
         raise _invalid("dataset_id", obstacle)
 
 
@@ -42,10 +53,36 @@ def _row(session: Session, table: type[Row], field: str, id_: str) -> Row:
     return row
 
 
+def _obstacle(request: AnyJobRequest, classes: list[str], splits: dict[str, Any]) -> str | None:
+    """Why the data set can't be probed as the request asks for."""
+    if isinstance(request, PretrainRequest):
+        return None
+    if isinstance(request, TransformProbeRequest):
+        return transform_obstacle({name: split["num_images"] for name, split in splits.items()})
+    return probe_obstacle(classes, splits)
+
+
+def _check_layers(request: AnyJobRequest, recipe: PretrainRecipe) -> None:
+    """Raises Invalid if the network of `recipe` has no such layer."""
+    layers: tuple[str, ...]
+    match request:
+        case LinearProbeRequest() | KnnProbeRequest():
+            field, layers = "recipe.layer", (request.recipe.layer,)
+        case LayerSweepRequest() | TransformProbeRequest():
+            field, layers = "recipe.layers", request.recipe.layers or ()
+        case AblationRequest():
+            field, layers = "recipe.probe.layer", (request.recipe.probe.layer,)
+        case _:
+            return
+    if reason := unknown_layer(recipe, layers):
+        raise _invalid(field, reason)
+
+
 def _check_pretraining(request: PretrainRequest | AblationRequest, num_images: int) -> None:
     if num_images < 2:
         raise _invalid("dataset_id", f"pretraining needs at least 2 training images; this data set has {num_images}")
     for field, recipe in _recipes(request):
+        _check_layers(request, recipe)
         if recipe.schedule.epochs and recipe.batch_size > num_images:
             message = f"at most {num_images}, the number of training images, not {recipe.batch_size}"
             raise _invalid(field, message)

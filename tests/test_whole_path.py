@@ -125,7 +125,7 @@ def test_probes_measure_the_model(client: Client, dataset: JSON, model_id: str, 
 def test_one_job_compares_all_layers(client: Client, dataset: JSON, model_id: str) -> None:
     """A sweep has a row for each layer, and leaves the model's own figures as they were."""
     probes = client.get(f"/v1/models/{model_id}")["probes"]
-    recipe = {"num_l2_values": 3, "num_view_images": 50}
+    recipe = {"num_l2_values": 1, "l2_max": 1.0, "num_view_images": 50}
     job = client.submit("layer_sweep", dataset_id=dataset["id"], model_id=model_id, recipe=recipe)
     rows = client.wait_for_job(job["id"])["result"]["layers"]
     assert [row["layer"] for row in rows] == ["stem", "layer1.0", "layer2.0", "layer3.0", "h", "g1", "z"]
@@ -138,7 +138,9 @@ def test_one_job_compares_all_layers(client: Client, dataset: JSON, model_id: st
 
 def test_transformations_are_read_off_h_and_z(client: Client, dataset: JSON, model_id: str) -> None:
     """A row for each transformation in h and z; that an image is gray is seen in h above chance."""
-    job = client.submit("transform_probe", dataset_id=dataset["id"], model_id=model_id, recipe={"num_l2_values": 3})
+    job = client.submit(
+        "transform_probe", dataset_id=dataset["id"], model_id=model_id, recipe={"num_l2_values": 1, "l2_max": 1.0}
+    )
     result = client.wait_for_job(job["id"])["result"]
     assert (result["num_train"], result["num_test"]) == (300, 100)
     names = ("color", "rotation", "noise", "sobel")

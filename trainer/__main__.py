@@ -4,17 +4,29 @@ SIGTERM asks pretraining to checkpoint and to exit with INTERRUPTED; a probe sta
 of several ranks until all have arrived: it has nothing to save.
 """
 
+import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from trainer.loop import Interrupted, pretrain
 from trainer.probes.knn import run_knn_probe
+from trainer.probes.layer_sweep import run_layer_sweep
 from trainer.probes.linear import run_linear_probe
+from trainer.probes.transform import run_transform_probe
 from trainer.ranks import COLLECTIVE_SECONDS, PeerLost, joined
 from trainer.run import INTERRUPTED, PEER_GONE, PEER_SILENT, RunError, RunFolder, RunSpec
+
+PROBES: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
+    "linear_probe": run_linear_probe,
+    "knn_probe": run_knn_probe,
+    "layer_sweep": run_layer_sweep,
+    "transform_probe": run_transform_probe,
+}
 
 
 class StopFlag:
@@ -36,16 +48,14 @@ def main(path: Path, *, collective_seconds: float = COLLECTIVE_SECONDS) -> int:
     try:
         if kind == "pretrain":
             _pretrain(run, spec, collective_seconds)
-        elif kind == "linear_probe":
-            run.succeed(run_linear_probe(run))
         else:
-            assert kind == "knn_probe"
-            run.succeed(run_knn_probe(run))
+            run.succeed(PROBES[kind](run))
     except Interrupted:
         return INTERRUPTED
     except PeerLost as error:
-        print(error, file=sys.stderr)  # noqa: T201  # into the log
-        return PEER_SILENT if error.silent else PEER_GONE
+        print(error, file=sys.stderr, flush=True)  # noqa: T201  # into the log
+        # The groups' threads still wait for the lost rank; to end orderly beside them aborts now and then.
+        os._exit(PEER_SILENT if error.silent else PEER_GONE)
     except RunError as error:
         run.fail(error)
         return 1
@@ -60,8 +70,8 @@ def _pretrain(run: RunFolder, spec: RunSpec, collective_seconds: float) -> None:
     with joined(spec.device, collective_seconds) as ranks:
         signal.signal(signal.SIGTERM, stop.set)
         result = pretrain(run, lambda: stop.is_set, ranks)
-    if result is not None:
-        run.succeed(result)
+        if result is not None:  # before the ranks part: that may wait for those that are gone
+            run.succeed(result)
 
 
 if __name__ == "__main__":

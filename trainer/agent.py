@@ -1,19 +1,20 @@
 """The agent of one placement: it runs the job's process on this node and speaks for it to the database.
 
-    claim -> prepare the run folder -> process -> publish -> end, or requeue
+    claim -> prepare the run folder -> process -> publish -> end, or requeue; or, of another node than the first, leave
 
-A gang has an agent on each of its nodes. The first node's has the events, the checkpoints and the result, and ends the
-job; any of them gives it back when a process is lost. Whoever comes later is Fenced, and kills its own.
+A gang has an agent on each of its nodes. The first node's has the events, the checkpoints and the result, and it alone
+ends the attempt, when its own processes have ended and their last checkpoint is stored. The others leave when theirs
+have, and say why if they were lost; so the reason is the cause, not who was first to notice a consequence.
 
 It never waits without the lease's ticks: what blocks for long (copies to and from the storage) runs in the background.
 The process lives on while Redis is away, and while the database is away until the lease is over.
 """
 
+import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import wait
-from contextlib import contextmanager
 
 import structlog
 from sqlalchemy.orm import Session
@@ -30,6 +31,8 @@ from trainer.outcome import (
     Cancelled,
     Failed,
     Interrupted,
+    Left,
+    Loss,
     Lost,
     Outcome,
     PeerLost,
@@ -37,6 +40,7 @@ from trainer.outcome import (
     outcome_of,
     outcome_of_error,
 )
+from trainer.placement import report_loss
 from trainer.prepare import prepare_run
 from trainer.process import JobProcess, command_line, environment
 from trainer.relay import EventTail
@@ -45,6 +49,7 @@ from trainer.uploads import CheckpointUploads
 
 INTERRUPT_SECONDS = 20  # for the end of a step and its checkpoint, when a process is to stop
 CAUSE_SECONDS = 3  # for another agent to say why one of its processes was lost
+NOTICE_SECONDS = 5  # for the processes here to notice that others are lost
 
 Ending = Callable[[Session], Job]
 
@@ -106,7 +111,7 @@ class Agent:
         except Exception as error:  # the process boundary
             logger.exception("attempt broke", job_id=self.job_id, attempt=self.attempt)
             outcome = Lost("internal", f"{type(error).__name__}: {error}")
-        return lambda session: self._end(session, outcome)
+        return lambda session: self._end(session, outcome, placement)
 
     def _publication(self, job: Job, outcome: Succeeded) -> Ending:
         storage, run, result = self.host.storage, self.run_folder, outcome.result
@@ -116,62 +121,65 @@ class Agent:
     def _run_process(self, job: Job, placement: Placement) -> Outcome:
         preparing = in_background(lambda: prepare_run(self.host, job, self.run_folder, placement))
         while not preparing.done():
-            if self.host.stopping.is_set():
-                return Interrupted()
+            if end := self._end_before_start():
+                return end
             self.lease.pause()
         preparing.result()
-        with self._gpus(placement) as gpus:
-            environ = environment(self.host.settings, job.kind, placement, address=self.host.address)
+        number = placement.num_slots if placement.slot == "cuda" else 0
+        while (gpus := self.host.gpus.take(number)) is None:  # the process that had them may need a moment to die
+            if end := self._end_before_start():
+                return end
+            self.lease.pause()
+        try:
+            environ = environment(self.host.settings, job.kind, placement)
             process = JobProcess(
                 command_line(self.host.commands[job.kind], job, placement, self.run_folder),
                 self.run_folder,
                 environ | visible_devices(gpus),
             )
             try:
-                outcome = self._supervise(process, CheckpointUploads(self.host, job, self.run_folder), placement)
+                return self._supervise(process, CheckpointUploads(self.host, job, self.run_folder), placement)
             finally:
                 process.kill()
-        if isinstance(outcome, PeerLost):
-            self._hear_the_cause()
-        return outcome
-
-    @contextmanager
-    def _gpus(self, placement: Placement) -> Iterator[list[int]]:
-        """The GPUs of cuda slots; the process that had them may need a moment to die."""
-        number = placement.num_slots if placement.slot == "cuda" else 0
-        while (indices := self.host.gpus.take(number)) is None:
-            self.lease.pause()
-        try:
-            yield indices
         finally:
-            self.host.gpus.give_back(indices)
+            self.host.gpus.give_back(gpus)
 
-    def _hear_the_cause(self) -> None:
-        """Let the agent of the node whose process was lost first say why. Raises Fenced when it has."""
-        until = time.monotonic() + CAUSE_SECONDS
-        while time.monotonic() < until:
-            self.lease.pause()
+    def _end_before_start(self) -> Outcome | None:
+        return Interrupted() if self.host.stopping.is_set() else self.lease.loss_of_others
 
     def _supervise(self, process: JobProcess, uploads: CheckpointUploads, placement: Placement) -> Outcome:
-        kill_at = None
+        kill_at, was_interrupted, was_killed = math.inf, False, False
         while (returncode := process.wait(TICK_SECONDS)) is None:
             self.lease.beat()
             uploads.advance()
-            if kill_at is None and (self.host.stopping.is_set() or self.lease.asked_to_yield):
+            if not was_interrupted and (self.host.stopping.is_set() or self.lease.asked_to_yield):
                 process.interrupt()
-                kill_at = time.monotonic() + INTERRUPT_SECONDS
-            elif kill_at is not None and time.monotonic() > kill_at:
+                kill_at, was_interrupted = time.monotonic() + INTERRUPT_SECONDS, True
+            if self.lease.loss_of_others:  # the processes here notice it by themselves, unless they hang
+                kill_at = min(kill_at, time.monotonic() + NOTICE_SECONDS)
+            if time.monotonic() > kill_at:
                 process.kill()
+                was_killed = True
         process.kill()
         while not uploads.advance():
             self.lease.pause()
-        return outcome_of(
+        outcome = outcome_of(
             self.run_folder,
             returncode,
-            interrupted=kill_at is not None,
+            interrupted=was_interrupted,
             out_of_memory=process.was_out_of_memory(),
             is_first_node=placement.node_rank == 0,
         )
+        if placement.node_rank == 0 and (was_killed or isinstance(outcome, PeerLost)):
+            return self._loss_of_others() or outcome
+        return outcome
+
+    def _loss_of_others(self) -> Outcome | None:
+        """Why the processes of another node ended; its agent may need a moment to say so."""
+        until = time.monotonic() + CAUSE_SECONDS
+        while self.lease.loss_of_others is None and time.monotonic() < until:
+            self.lease.pause()
+        return self.lease.loss_of_others
 
     def _store_log(self, node_rank: int) -> None:
         """Store what the process printed; the job's end neither waits long for it nor fails with it."""
@@ -186,13 +194,18 @@ class Agent:
         deleting = in_background(lambda: publish.delete_old_checkpoints(database, storage, self.job_id))
         wait([deleting], timeout=self.host.settings.lease_seconds / 4)
 
-    def _end(self, session: Session, outcome: Outcome) -> Job:
+    def _end(self, session: Session, outcome: Outcome, placement: Placement) -> Job:
+        """Only the first node's agent ends the attempt; another one's says why it leaves, if all isn't well."""
+        job = jobs.hold(session, self.job_id, self.attempt)
+        if job.status == "cancelling" or isinstance(outcome, Cancelled | Left):
+            return jobs.leave(session, job, self.lease.token)
+        assert isinstance(outcome, Loss)
+        if placement.node_rank > 0:
+            report_loss(session, self.lease.token, outcome)
+            return jobs.leave(session, job, self.lease.token)
         if isinstance(outcome, Failed):
             return publish.finish_failed(session, self.job_id, self.attempt, outcome)
-        job = jobs.hold(session, self.job_id, self.attempt)
         if isinstance(outcome, Lost):
             max_attempts = self.host.settings.max_attempts
             return jobs.lose(session, job, outcome.reason, outcome.message, max_attempts=max_attempts)
-        if isinstance(outcome, Interrupted):
-            return jobs.requeue(session, job, "more_nodes" if job.asked_to_yield else "worker_stopped")
-        return jobs.leave(session, job, self.lease.token)  # Left or Cancelled
+        return jobs.requeue(session, job, "more_nodes" if job.asked_to_yield else "worker_stopped")

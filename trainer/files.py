@@ -1,5 +1,6 @@
 """Stored files on this node, each verified before its first use."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class NodeFiles:
         kept = self.folder / sha256
         if kept.exists() and sha256_of(kept) == sha256:
             return kept
-        partial = kept.with_suffix(".partial")
+        partial = kept.with_name(f"{sha256}.{os.getpid()}.partial")  # other workers may share the folder
         path = self.storage.fetch(key, partial)
         if sha256_of(path) != sha256:
             partial.unlink(missing_ok=True)

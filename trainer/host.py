@@ -9,7 +9,6 @@ from service.core.settings import Settings
 from service.core.storage import Storage, open_storage
 from trainer.devices import DevicePool, cuda_devices
 from trainer.files import NodeFiles
-from trainer.network import address_towards
 from trainer.process import COMMANDS
 
 
@@ -22,7 +21,6 @@ class Host:
     storage: Storage
     files: NodeFiles
     gpus: DevicePool
-    address: str  # at which other nodes reach this one
     commands: Mapping[str, Sequence[str]]
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -38,6 +36,5 @@ def open_host(settings: Settings, commands: Mapping[str, Sequence[str]] = COMMAN
         storage=storage,
         files=NodeFiles(storage, cache),
         gpus=DevicePool(len(cuda_devices())),
-        address=settings.node_address or address_towards(settings.database_url),
         commands=commands,
     )

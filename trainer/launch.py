@@ -1,6 +1,7 @@
 """Starts the processes of a job on one node, as torchrun would, and ends them together.
 
-    python -m trainer.launch RUN_FOLDER --first-rank R --processes P --world-size W --address A --port P -- COMMAND...
+    python -m trainer.launch RUN_FOLDER --run-id I --first-rank R --processes P --world-size W --address A --port P
+        -- COMMAND...
 
 Each process runs COMMAND with torchrun's environment. SIGTERM goes on to all. If one fails, the others are killed, and
 first_loss.json names the one whose end was the cause: a rank that only lost its peer isn't, if there is another.
@@ -23,7 +24,7 @@ from trainer.run import INTERRUPTED, PEER_GONE, PEER_SILENT, RunFolder, write_at
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 2  # for the rank that died first to be seen, where one that lost it was seen before
 
-Ranks = dict[int, subprocess.Popen[bytes]]
+Processes = dict[int, subprocess.Popen[bytes]]  # by rank
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,7 +48,8 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]
     parser.add_argument("run_folder", type=Path)
     for name in ("--first-rank", "--processes", "--world-size", "--port"):
         parser.add_argument(name, type=int, required=True)
-    parser.add_argument("--address", required=True)
+    for name in ("--address", "--run-id"):
+        parser.add_argument(name, required=True)
     split = arguments.index("--") if "--" in arguments else len(arguments)
     return parser.parse_args(arguments[:split]), arguments[split + 1 :]
 
@@ -60,6 +62,7 @@ def _start(command: Sequence[str], options: argparse.Namespace, local_rank: int)
         "LOCAL_WORLD_SIZE": options.processes,
         "MASTER_ADDR": options.address,
         "MASTER_PORT": options.port,
+        "TORCHELASTIC_RUN_ID": options.run_id,
     }
     return subprocess.Popen(  # noqa: S603  # the command is one of ours
         child_command(command, on_parent_death=signal.SIGKILL),
@@ -67,7 +70,7 @@ def _start(command: Sequence[str], options: argparse.Namespace, local_rank: int)
     )
 
 
-def _wait(ranks: Ranks, asked_to_stop: list[int]) -> dict[int, int]:
+def _wait(ranks: Processes, asked_to_stop: list[int]) -> dict[int, int]:
     """The exit codes of all ranks, in the order in which they ended before any was killed from here."""
     codes: dict[int, int] = {}
     kill_at = float("inf")
@@ -90,7 +93,7 @@ def _wait(ranks: Ranks, asked_to_stop: list[int]) -> dict[int, int]:
     return codes
 
 
-def _signal_all(ranks: Ranks, ended: dict[int, int], number: signal.Signals) -> None:
+def _signal_all(ranks: Processes, ended: dict[int, int], number: signal.Signals) -> None:
     for rank, process in ranks.items():
         if rank not in ended:
             process.send_signal(number)

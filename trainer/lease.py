@@ -1,4 +1,4 @@
-"""An agent's hold on its job: it relays the process's events, keeps the lease, and hears of a cancel.
+"""An agent's hold on its job: it relays the process's events, keeps the lease, and hears what is wanted of the job.
 
 A database that is away, or doesn't answer, is waited for until the lease is over: then the job may be placed elsewhere.
 """
@@ -17,7 +17,8 @@ from service.core import jobs
 from service.core.db import Database
 from service.core.tables import Job, Placement
 from trainer.background import in_background
-from trainer.placement import claim, count_relayed, renew_lease
+from trainer.outcome import Loss
+from trainer.placement import claim, count_relayed, loss_of_others, renew_lease
 from trainer.relay import Event, EventTail, progress_of
 
 TICK_SECONDS = 0.25
@@ -49,6 +50,7 @@ class Lease:
         self.lease_seconds = lease_seconds
         self.tail = tail
         self.asked_to_yield = False  # the job is to be given back after a checkpoint
+        self.loss_of_others: Loss | None = None  # why the processes of another node ended, if one's did
         self._asked_at = time.monotonic()
         self._until = self._asked_at + lease_seconds
 
@@ -60,7 +62,8 @@ class Lease:
 
     def beat(self) -> None:
         """One tick. Raises CancelRequested, Fenced or LeaseLost."""
-        orders = self._relay()
+        self._relay()
+        orders, self.loss_of_others = self.persist(self._look)
         if orders == jobs.Orders.CANCEL:
             raise CancelRequested
         self.asked_to_yield = orders == jobs.Orders.YIELD
@@ -100,18 +103,20 @@ class Lease:
         with self.database.transaction() as session:
             return write(session)
 
-    def _relay(self) -> jobs.Orders:
-        """Store the next events and renew the lease, if one of both is due; what is wanted of the attempt."""
+    def _relay(self) -> None:
+        """Store the next events and renew the lease, if one of both is due."""
         events = self.tail.pending()
         renew_at = self._until - self.lease_seconds * (1 - RENEW_AFTER)
-        if not events and time.monotonic() < renew_at:
-            return self.persist(lambda session: jobs.orders(session, self.job_id, self.attempt))
-        orders = self.persist(lambda session: self._write(session, events))
-        self._until = self._asked_at + self.lease_seconds
-        self.tail.relayed(len(events))
-        return orders
+        if events or time.monotonic() >= renew_at:
+            self.persist(lambda session: self._write(session, events))
+            self._until = self._asked_at + self.lease_seconds
+            self.tail.relayed(len(events))
 
-    def _write(self, session: Session, events: list[Event]) -> jobs.Orders:
+    def _look(self, session: Session) -> tuple[jobs.Orders, Loss | None]:
+        orders = jobs.orders(session, self.job_id, self.attempt)
+        return orders, loss_of_others(session, self.job_id, self.attempt)
+
+    def _write(self, session: Session, events: list[Event]) -> None:
         """Store events and how many they are: after a commit whose answer was lost, none is stored twice."""
         self._asked_at = time.monotonic()
         job = jobs.hold(session, self.job_id, self.attempt)
@@ -121,4 +126,3 @@ class Lease:
             jobs.record_events(session, job, new)
             count_relayed(session, self.token, num_stored + len(new))
             job.progress = progress_of(new) or job.progress
-        return jobs.Orders.of(job.status, job.asked_to_yield)

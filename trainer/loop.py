@@ -109,15 +109,15 @@ def _train(
         report.go_on_from(state["report"])
 
     def checkpoint(done: int) -> None:
-        if not ranks.is_first:
-            return
-        report.refuse_non_finite_loss()
-        report.refuse_non_finite_weights(model)
-        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "report": report.state()}
-        save_checkpoint(run.checkpoints, done, states)
+        if ranks.is_first:
+            report.refuse_non_finite_loss()
+            report.refuse_non_finite_weights(model)
+            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "report": report.state()}
+            save_checkpoint(run.checkpoints, done, states)
+        ranks.wait_for_all()  # a slow disk takes longer than a collective operation may
 
     replica = replica_of(model.train(), ranks)
-    saved_at = time.monotonic()
+    save_at = time.monotonic() + recipe.checkpoint_every_seconds
     for step, batch in enumerate(training_batches(store, recipe, first, steps, ranks), start=first):
         rate = learning_rate(step, peak=peak, schedule=recipe.schedule, steps_per_epoch=steps_per_epoch)
         for group in optimizer.param_groups:
@@ -126,11 +126,10 @@ def _train(
         if ranks.is_first:
             report.step(step, outputs, rate)
 
-        if ranks.any(should_stop()) and step + 1 < steps:
+        stop, save = ranks.any(should_stop(), time.monotonic() >= save_at)
+        if stop or save or step + 1 == steps:
             checkpoint(step + 1)
-            ranks.wait_for_all()  # whoever started the ranks may end all when one ends
+            save_at = time.monotonic() + recipe.checkpoint_every_seconds
+        if stop and step + 1 < steps:
             raise Interrupted
-        if step + 1 == steps or time.monotonic() - saved_at >= recipe.checkpoint_every_seconds:
-            checkpoint(step + 1)
-            saved_at = time.monotonic()
     return {"steps": steps, **report.state(), "images_per_second": report.mean_images_per_second()}

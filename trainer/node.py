@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from service.core.tables import Node, Placement
 from trainer.devices import cpu, cuda_devices
 from trainer.host import Host
-from trainer.network import PortOffers
+from trainer.network import PortOffers, own_address
 
 HEARTBEATS_A_LEASE = 4
 
@@ -27,10 +27,9 @@ class Presence:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self._ports = PortOffers(host.settings.rendezvous_ports)
+        self._ports = PortOffers(host.settings.rendezvous_ports, host.settings.node_name)
         gpus = cuda_devices()
         self.columns: dict[str, Any] = {
-            "address": host.address,
             "slots": {
                 "cpu": host.settings.num_cpu_slots,
                 "cuda": len(gpus),
@@ -48,7 +47,7 @@ class Presence:
                 with self.host.database.transaction() as session:
                     write(session)
                 write = self._beat
-            except (DBAPIError, NoConnection) as error:
+            except (DBAPIError, NoConnection, OSError) as error:  # OSError: the database's name isn't known just now
                 logger.warning("heartbeat missed", error=str(error.__cause__ or error))
             self.host.stopping.wait(self.host.settings.lease_seconds / HEARTBEATS_A_LEASE)
         self._leave()
@@ -59,22 +58,26 @@ class Presence:
         self._remove_old_runs(session)
 
     def _beat(self, session: Session) -> None:
-        self._write(session, self.columns)
+        self._write(session, {**self.columns})
 
     def _write(self, session: Session, columns: dict[str, Any]) -> None:
         """Insert or update the whole row: the scheduler deletes rows of nodes that were away for long."""
-        columns = {**columns, "heartbeat_at": func.now(), "rendezvous_port": self._ports.next()}
+        columns |= {"heartbeat_at": func.now(), "rendezvous_port": self._ports.next()}
+        columns |= {"address": own_address(self.host.settings)}
         row = insert(Node).values(name=self.host.settings.node_name, **columns)
         session.execute(row.on_conflict_do_update(index_elements=["name"], set_=columns))
 
     def _remove_old_runs(self, session: Session) -> None:
-        """Remove the run folders that a killed worker has left here."""
-        here = Placement.node_name == self.host.settings.node_name, Placement.ended_at.is_(None)
-        going_on = session.execute(select(Placement.job_id, Placement.attempt).where(*here))
-        kept = {(job_id, str(attempt)) for job_id, attempt in going_on}
-        for folder in self.host.settings.runs_dir(self.host.settings.node_name).glob("*/*"):
-            if (folder.parent.name, folder.name) not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Remove the run folders that killed workers have left here: this one, and those of names that are gone."""
+        placements = select(Placement.node_name, Placement.job_id, Placement.attempt).where(
+            Placement.ended_at.is_(None)
+        )
+        kept = {(node, job_id, str(attempt)) for node, job_id, attempt in session.execute(placements)}
+        others = set(session.scalars(select(Node.name))) - {self.host.settings.node_name}
+        for node in (folder for folder in self.host.settings.runs_dir("").glob("*") if folder.name not in others):
+            for run in node.glob("*/*"):
+                if run.is_dir() and (node.name, run.parent.name, run.name) not in kept:
+                    shutil.rmtree(run, ignore_errors=True)
 
     def _leave(self) -> None:
         try:

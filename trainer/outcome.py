@@ -2,7 +2,7 @@
 
 import json
 import signal
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from service.core.errors import ServiceError
@@ -39,7 +39,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class PeerLost(Lost):
-    """A process on another node is gone or hangs; that node's agent may know better why."""
+    """A process on another node is gone or hangs: a consequence, of which that node's agent may know the cause."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,19 @@ class Cancelled:
 
 
 Outcome = Succeeded | Failed | Lost | Left | Interrupted | Cancelled
+Loss = Failed | Lost | Interrupted  # what ends an attempt though it isn't done
+LOSSES: dict[str, type[Loss]] = {kind.__name__: kind for kind in (Failed, Lost, PeerLost, Interrupted)}
+
+
+def loss_as_json(loss: Loss) -> dict[str, Any]:
+    """The loss as it stands in a placement's row."""
+    return {"kind": type(loss).__name__, **asdict(loss)}
+
+
+def loss_from_json(fields: dict[str, Any]) -> Loss:
+    """The loss that a placement's row tells of."""
+    values = dict(fields)
+    return LOSSES[values.pop("kind")](**values)
 
 
 def outcome_of(

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from service.core import jobs
 from service.core.tables import Job, Node, Placement
+from trainer.outcome import Loss, Lost, PeerLost, loss_as_json, loss_from_json
 
 LIGHT_KINDS = ("ingest", "index")
 CLAIM_SECONDS = 30  # a message that no agent has answered for so long is sent again
@@ -28,12 +29,20 @@ def is_alive(silence_seconds: float) -> ColumnElement[bool]:
 
 
 def expire_leases(session: Session, *, lease_seconds: float, max_attempts: int) -> None:
-    """End the attempts of which an agent is silent, and give back the jobs placed on a node that died unclaimed."""
+    """End the placements whose agent is silent, and give back the jobs placed on a node that died unclaimed.
+
+    With the first node's the attempt is lost. Of another node its agent hears, and ends the attempt in its own time.
+    """
     is_open = Placement.ended_at.is_(None)
     silent = (is_open, Placement.claimed_at.is_not(None), Placement.lease_until < func.now())
     for job in _held_where(session, *silent):
-        message = "a node that ran it fell silent"
-        jobs.lose(session, job, "node_lost", message, max_attempts=max_attempts)
+        of_attempt = Placement.job_id == job.id, Placement.attempt == job.attempt
+        for row in session.scalars(select(Placement).where(*of_attempt, *silent).order_by(Placement.node_rank.desc())):
+            loss = Lost("node_lost", f"the node {row.node_name} fell silent")
+            report_loss(session, row.token, loss)
+            job = jobs.leave(session, job, row.token)  # noqa: PLW2901  # the same job, moved on
+            if row.node_rank == 0 and job.status == "running":
+                jobs.lose(session, job, loss.reason, loss.message, max_attempts=max_attempts)
     alive = select(Node.name).where(is_alive(lease_seconds))
     for job in _held_where(session, is_open, Placement.claimed_at.is_(None), Placement.node_name.not_in(alive)):
         jobs.requeue(session, job, "node_lost")
@@ -49,6 +58,21 @@ def _held_where(session: Session, *conditions: ColumnElement[bool]) -> list[Job]
             if session.execute(statement.where(Placement.job_id == job_id, Placement.attempt == attempt)).first():
                 held.append(job)
     return held
+
+
+def report_loss(session: Session, token: str, loss: Loss) -> None:
+    """Note why the processes of a placement ended."""
+    session.execute(update(Placement).where(Placement.token == token).values(loss=loss_as_json(loss)))
+
+
+def loss_of_others(session: Session, job_id: str, attempt: int) -> Loss | None:
+    """The first loss that another node than the first has reported of an attempt, a cause before a consequence."""
+    is_consequence = Placement.loss["kind"].astext == PeerLost.__name__
+    statement = select(Placement.loss).where(
+        Placement.job_id == job_id, Placement.attempt == attempt, Placement.node_rank > 0, Placement.loss.is_not(None)
+    )
+    fields = session.scalar(statement.order_by(is_consequence, Placement.ended_at).limit(1))
+    return None if fields is None else loss_from_json(fields)
 
 
 def renew_unclaimed_tokens(session: Session) -> None:

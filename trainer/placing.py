@@ -1,10 +1,10 @@
 """Which queued jobs start, and on which nodes; and which running ones should have more of them."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, exists, func, select
+from sqlalchemy import ColumnElement, Row, and_, exists, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.core import jobs
@@ -14,7 +14,8 @@ from trainer.placement import LIGHT_KINDS, is_alive, seconds
 from trainer.room import Room
 
 SLOTS = ("cuda", "cpu", "light")
-LOOK_AHEAD = 100  # jobs of the queue that may pass one that waits
+NO_NODES = "no_nodes"
+PAGE = 100  # rows of the queue that are read at once
 PATIENCE_SECONDS = 10  # then a job for which no nodes are there says so
 
 
@@ -28,43 +29,79 @@ def place_jobs(session: Session, *, lease_seconds: float) -> None:
     for slot in SLOTS:
         room = Room.of(session, nodes, slot)
         for waiting in _queue(session, nodes, slot) if room.is_left() else ():
-            if not room.is_left():
-                break
             gang = Gang.of(waiting.resources, waiting.recipe)
-            chosen = room.choose(gang)
-            if not chosen:
-                if not room.keep_for(gang):
-                    _warn_once(session, waiting, gang, slot)
+            if not (chosen := room.choose(gang)):
+                room.keep_for(gang)
             elif job := _locked_if_queued(session, waiting.id):
                 room.take(chosen, gang.processes_per_node)
                 _place(session, job, chosen, gang, slot, lease_seconds)
+            if not room.is_left():
+                break
 
 
 def ask_to_grow(session: Session, *, lease_seconds: float, growth_seconds: float) -> None:
     """Ask a job that runs on fewer nodes than there are for it to give them back, so that it is placed on all.
 
-    Only if nobody waits for these slots, and if it has run, and will run, for so long that a restart pays.
+    Only if nobody waits for these nodes, and if it has run, and will run, for so long that a restart pays. One job at a
+    time: until it is placed again, the free nodes are its own.
     """
     nodes = _live_nodes(session, lease_seconds)
     for slot in ("cuda", "cpu"):
-        if not Room.of(session, nodes, slot).is_left() or _queue(session, nodes, slot):
-            continue
-        for job_id in _settled(session, slot, growth_seconds):
-            job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(skip_locked=True))
-            if job is not None and job.status == "running" and _could_grow(session, job, nodes, slot):
-                jobs.ask_to_yield(session, job)
-                return  # one at a time: the next look sees what is left for others
+        room = Room.of(session, nodes, slot)
+        if room.is_left() and not _is_awaited(session, nodes, slot):
+            for candidate in _growable(session, slot, growth_seconds):
+                gang = Gang.of(candidate.resources, candidate.recipe)
+                if room.could_grow(gang, candidate.node_names):
+                    job = session.get(Job, candidate.id, with_for_update={"skip_locked": True}, populate_existing=True)
+                    if job is not None and (job.status, job.attempt) == ("running", candidate.attempt):
+                        jobs.ask_to_yield(session, job)
+                        return
+
+
+def warn_of_missing_nodes(session: Session, *, lease_seconds: float) -> None:
+    """Tell the jobs that wait for what isn't there, once each, what that is."""
+    nodes = _live_nodes(session, lease_seconds)
+    for slot in SLOTS:
+        room = Room.of(session, nodes, slot)
+        for waiting in _queue(session, nodes, slot, _waits_unwarned()):
+            gang = Gang.of(waiting.resources, waiting.recipe)
+            if message := room.what_is_missing(gang, slot):
+                job = _locked_if_queued(session, waiting.id)
+                if job is not None:
+                    jobs.record_events(session, job, [("warning", {"code": NO_NODES, "message": message})])
 
 
 def _live_nodes(session: Session, lease_seconds: float) -> Sequence[Node]:
     return session.scalars(select(Node).where(is_alive(lease_seconds)).order_by(Node.name)).all()
 
 
-def _queue(session: Session, nodes: Sequence[Node], slot: str) -> Sequence[Row[Any]]:
-    """The first jobs that wait for slots of this kind."""
-    wanted = Job.status == "queued", _wants(slot, nodes)
-    statement = select(Job.id, Job.resources, Job.recipe, Job.priority_at).where(*wanted)
-    return session.execute(statement.order_by(Job.priority_at, Job.id).limit(LOOK_AHEAD)).all()
+def _queue(session: Session, nodes: Sequence[Node], slot: str, *conditions: ColumnElement[bool]) -> Iterator[Row[Any]]:
+    """The jobs that wait for slots of this kind, in order; read page by page, for as long as someone asks."""
+    order = tuple_(Job.priority_at, Job.id)
+    statement = select(Job.id, Job.priority_at, Job.resources, Job.recipe).where(Job.status == "queued", *conditions)
+    statement = statement.where(_wants(slot, nodes)).order_by(order).limit(PAGE)
+    page = session.execute(statement).all()
+    while page:
+        yield from page
+        page = session.execute(statement.where(order > (page[-1].priority_at, page[-1].id))).all()
+
+
+def _waits_unwarned() -> ColumnElement[bool]:
+    """Whether a job has waited for long, and not been told that its nodes are missing."""
+    is_told = exists().where(
+        JobEvent.job_id == Job.id, JobEvent.type == "warning", JobEvent.data["code"].astext == NO_NODES
+    )
+    return (Job.priority_at < func.now() - seconds(PATIENCE_SECONDS)) & ~is_told
+
+
+def _is_awaited(session: Session, nodes: Sequence[Node], slot: str) -> bool:
+    """Whether someone waits for the free nodes: in the queue, or to be placed again on more."""
+    yielding = exists().where(Job.status == "running", Job.asked_to_yield, _wants(slot, nodes))
+    if session.scalar(select(yielding)):
+        return True
+    room = Room.of(session, nodes, slot)
+    gangs = (Gang.of(waiting.resources, waiting.recipe) for waiting in _queue(session, nodes, slot))
+    return any(room.choose(gang) or room.keep_for(gang) for gang in gangs)
 
 
 def _wants(slot: str, nodes: Sequence[Node]) -> ColumnElement[bool]:
@@ -91,7 +128,9 @@ def _place(session: Session, job: Job, nodes: Sequence[Node], gang: Gang, slot: 
     rendezvous: dict[str, Any] = {}
     if len(nodes) * gang.processes_per_node > 1:
         rendezvous = {"rendezvous_address": nodes[0].address, "rendezvous_port": nodes[0].rendezvous_port}
-        nodes[0].rendezvous_port = None  # until its next heartbeat offers another
+        nodes[0].rendezvous_port = None  # until its next heartbeat offers another; the row may be gone by now
+        session.expunge(nodes[0])
+        session.execute(update(Node).where(Node.name == nodes[0].name).values(rendezvous_port=None))
     session.add_all(
         Placement(
             job_id=job.id,
@@ -110,38 +149,17 @@ def _place(session: Session, job: Job, nodes: Sequence[Node], gang: Gang, slot: 
     session.flush()
 
 
-def _warn_once(session: Session, waiting: Row[Any], gang: Gang, slot: str) -> None:
-    """Tell who waits for what isn't there what that is."""
-    of_job = JobEvent.job_id == waiting.id, JobEvent.type == "warning", JobEvent.data["code"].astext == "no_nodes"
-    is_late = func.now() > waiting.priority_at + seconds(PATIENCE_SECONDS)
-    if session.scalar(select(~exists().where(*of_job) & is_late)):
-        job = _locked_if_queued(session, waiting.id)
-        message = (
-            f"it needs {gang.min_nodes} live workers of {gang.processes_per_node} {slot} slots each and waits for them;"
-            " start workers, raise SIMCLR_NUM_CPU_SLOTS or add GPUs (GET /v1/system shows what there is)"
-        )
-        if job is not None:
-            jobs.record_events(session, job, [("warning", {"code": "no_nodes", "message": message})])
-
-
-def _settled(session: Session, slot: str, growth_seconds: float) -> Sequence[str]:
-    """The jobs that began long ago in slots of this kind and have long to go, oldest first."""
-    of_attempt = Placement.job_id == Job.id, Placement.attempt == Job.attempt, Placement.node_rank == 0
-    is_open = Placement.ended_at.is_(None), Placement.slot == slot, Job.status == "running", ~Job.asked_to_yield
-    seconds_left = Job.progress["eta_seconds"].as_float()
+def _growable(session: Session, slot: str, growth_seconds: float) -> Sequence[Row[Any]]:
+    """The running jobs on fewer nodes than they may have that began long ago and have long to go, oldest first."""
+    of_attempt = Placement.job_id == Job.id, Placement.attempt == Job.attempt, Placement.ended_at.is_(None)
+    trains = exists().where(JobEvent.job_id == Job.id, JobEvent.attempt == Job.attempt, JobEvent.type == "metrics")
     statement = (
-        select(Job.id)
+        select(Job.id, Job.attempt, Job.resources, Job.recipe, func.array_agg(Placement.node_name).label("node_names"))
         .join(Placement, and_(*of_attempt))
-        .where(*is_open, Placement.claimed_at < func.now() - seconds(growth_seconds), seconds_left > growth_seconds)
+        .where(Job.status == "running", Placement.slot == slot, trains)
+        .where(Job.resources["nodes"]["max"].as_integer() > Placement.num_nodes)
+        .where(Job.progress["eta_seconds"].as_float() > growth_seconds)
+        .group_by(Job.id)
+        .having(func.max(Placement.claimed_at) < func.now() - seconds(growth_seconds))
     )
-    return session.scalars(statement.order_by(Job.priority_at, Job.id)).all()
-
-
-def _could_grow(session: Session, job: Job, nodes: Sequence[Node], slot: str) -> bool:
-    """Whether it would be placed on more nodes than it has, if it gave these back."""
-    of_attempt = Placement.job_id == job.id, Placement.attempt == job.attempt, Placement.ended_at.is_(None)
-    held = session.scalars(select(Placement.node_name).where(*of_attempt)).all()
-    gang = Gang.of(job.resources, job.recipe)
-    room = Room.of(session, nodes, slot)
-    room.give(held, gang.processes_per_node)
-    return len(room.choose(gang)) > len(held)
+    return session.execute(statement.order_by(Job.priority_at, Job.id)).all()

@@ -14,7 +14,7 @@ from service.core.settings import Settings
 from service.core.tables import Job, Placement
 from trainer.devices import cpu
 from trainer.memory import KEEP_MEMORY
-from trainer.network import interface_of
+from trainer.network import interface_of, own_address
 from trainer.run import RunFolder
 
 PYTHON = (sys.executable, "-P", "-m")  # -P: a folder `trainer` in the current directory is not this package
@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "pretrain": (*PYTHON, "trainer"),
     "linear_probe": (*PYTHON, "trainer"),
     "knn_probe": (*PYTHON, "trainer"),
+    "layer_sweep": (*PYTHON, "trainer"),
+    "transform_probe": (*PYTHON, "trainer"),
     "ingest": (*PYTHON, "trainer.ingest"),
     "index": (*PYTHON, "trainer.index"),
 }
@@ -35,6 +37,7 @@ def command_line(command: Sequence[str], job: Job, placement: Placement, run: Ru
     if world_size == 1:
         return alone
     options = {
+        "--run-id": f"{job.id}/{job.attempt}",
         "--first-rank": placement.node_rank * placement.num_slots,
         "--processes": placement.num_slots,
         "--world-size": world_size,
@@ -45,27 +48,32 @@ def command_line(command: Sequence[str], job: Job, placement: Placement, run: Ru
     return [*PYTHON, "trainer.launch", str(run.path), *words, "--", *alone]
 
 
-def environment(settings: Settings, kind: str, placement: Placement, *, address: str) -> dict[str, str]:
+def environment(settings: Settings, kind: str, placement: Placement) -> dict[str, str]:
     """The worker's environment; only an index job gets its settings, and with them the database."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")}
-    if kind == "pretrain":
-        return KEEP_MEMORY | own | _of_ranks(placement, address)
-    if kind != "index":
-        return own
-    values = settings.model_dump(mode="json").items()
-    texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in values}
-    return own | {f"SIMCLR_{name.upper()}": text for name, text in texts.items()}
+    if kind == "index":
+        values = settings.model_dump(mode="json").items()
+        texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in values}
+        return own | {f"SIMCLR_{name.upper()}": text for name, text in texts.items()}
+    own |= _share_of_cores(settings, placement) | _network(settings, placement)
+    return KEEP_MEMORY | own if kind == "pretrain" else own
 
 
-def _of_ranks(placement: Placement, address: str) -> dict[str, str]:
-    """What several processes need: their share of the cores, and the network on which they meet."""
-    environ: dict[str, str] = {}
-    if placement.num_slots > 1:
-        environ["OMP_NUM_THREADS"] = str(max(1, cpu()["num_cores"] // placement.num_slots))
-    if placement.num_nodes > 1:
-        environ["RES_OPTIONS"] = "timeout:1 attempts:1"  # a name server that is away costs 10 s a connection
-        if interface := interface_of(address):
-            environ |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), interface)
+def _share_of_cores(settings: Settings, placement: Placement) -> dict[str, str]:
+    """Threads that don't get in each other's way: a CPU slot is a part of the cores, and GPUs' processes share them."""
+    sharers = placement.num_slots if placement.slot == "cuda" else max(settings.num_cpu_slots, placement.num_slots)
+    if placement.slot == "light" or sharers == 1:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, cpu()["num_cores"] // sharers))}
+
+
+def _network(settings: Settings, placement: Placement) -> dict[str, str]:
+    """Where processes of several nodes meet."""
+    if placement.num_nodes == 1:
+        return {}
+    environ = {"RES_OPTIONS": "timeout:1 attempts:1"}  # a name server that is away costs 10 s a connection
+    if interface := interface_of(own_address(settings)):
+        environ |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": f"={interface}"}  # =: not as a prefix
     return environ
 
 

@@ -23,7 +23,7 @@ CHUNK_BYTES = 64 * 1024 * 1024  # of a checkpoint: each has COLLECTIVE_SECONDS t
 # What is said of a lost peer; gloo's errors are plain RuntimeErrors. Seen with torch 2.15: connection closed or
 # reset, timed out; in forward and backward passes and DDP's hooks. The others, of NCCL and the store, were not tried.
 GONE = re.compile(
-    r"connection (closed|reset) by peer|broken pipe|failed to recv|remote process exited"
+    r"connection (closed|reset) by peer|connection refused|broken pipe|failed to recv|remote process exited"
     r"|address already in use",  # the port where they meet is taken: as if the first rank had never come
     re.IGNORECASE,
 )
@@ -93,13 +93,13 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
-    def any(self, flag: bool) -> bool:  # noqa: FBT001  # as the built-in one
-        """Whether the flag is up on any rank."""
+    def any(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether it is up on any rank."""
         if self.size == 1:
-            return flag
-        raised = torch.tensor(int(flag))
+            return list(flags)
+        raised = torch.tensor(flags, dtype=torch.int8)
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
-        return bool(raised)
+        return [bool(flag) for flag in raised]
 
     def broadcast(self, content: bytes | None) -> bytes | None:
         """What the first rank gives; others give None."""
@@ -109,7 +109,8 @@ class Ranks:
         dist.broadcast(num_bytes, 0, group=self.patient)  # the first reads and verifies it meanwhile
         if num_bytes < 0:
             return None
-        received = torch.frombuffer(bytearray(content or int(num_bytes)), dtype=torch.uint8)
+        buffer = bytearray(int(num_bytes)) if content is None else bytearray(content)
+        received = torch.frombuffer(buffer, dtype=torch.uint8)
         for chunk in torch.split(received, CHUNK_BYTES):
             dist.broadcast(chunk, 0, group=self.control)
         return received.numpy().tobytes()
@@ -145,6 +146,8 @@ def joined(device_type: str, collective_seconds: float = COLLECTIVE_SECONDS) -> 
 def _join(device_type: str, timeout: timedelta) -> Ranks:
     patience = timedelta(seconds=PATIENT_SECONDS)
     store, rank, size = next(dist.rendezvous("env://", timeout=patience))  # type: ignore[attr-defined]  # it is there
+    # Should ranks of another run come here by mistake, they are not taken for this one's.
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", ""), store)  # type: ignore[attr-defined]  # the same
     store.set(f"arrived/{rank}", "")
     store.wait([f"arrived/{r}" for r in range(size)], patience)
     local_rank = int(os.environ["LOCAL_RANK"])

@@ -11,7 +11,7 @@ from service.core.tables import Node, Placement
 
 
 class Room:
-    """Free slots by node. `free` may hold nodes that are no longer alive; they don't count."""
+    """Free slots by name of a live node."""
 
     def __init__(self, nodes: Sequence[Node], slot: str, used: Mapping[str, int]) -> None:
         self.nodes = list(nodes)
@@ -49,11 +49,15 @@ class Room:
         for node in chosen:
             self.free[node.name] -= processes_per_node
 
-    def give(self, names: Sequence[str], processes_per_node: int) -> None:
-        """Count the slots of the nodes of these names as free, where they live."""
-        for name in names:
-            if name in self.free:
-                self.free[name] += processes_per_node
+    def could_grow(self, gang: Gang, held: Sequence[str]) -> bool:
+        """Whether a gang would get more nodes than it holds, by name, if it gave these back."""
+        fitting = [
+            node
+            for node in self.nodes
+            if self.free[node.name] + gang.processes_per_node * (node.name in held) >= gang.processes_per_node
+        ]
+        numbers = gang.numbers_of_nodes(len(fitting))
+        return bool(numbers) and numbers[-1] > len(held)
 
     def keep_for(self, gang: Gang) -> bool:
         """Keep for a gang that must wait what it will need: nobody else gets it. False if it has to wait for new nodes.
@@ -65,6 +69,18 @@ class Room:
         for node in large_enough[: numbers[0]] if numbers else ():
             self.free[node.name] = 0
         return bool(numbers)
+
+    def what_is_missing(self, gang: Gang, slot: str) -> str | None:
+        """What a gang would wait for in vain, if nothing changed but that all slots were free."""
+        large_enough = [node for node in self.nodes if self.slots[node.name] >= gang.processes_per_node]
+        if not gang.numbers_of_nodes(len(large_enough)):
+            return (
+                f"it waits for {gang.min_nodes} live workers of {gang.processes_per_node} {slot} slots each;"
+                " start workers, raise SIMCLR_NUM_CPU_SLOTS or add GPUs (GET /v1/system shows what there is)"
+            )
+        if gang.has_company and all(node.rendezvous_port is None for node in large_enough):
+            return "none of the workers it could start on has a free port in SIMCLR_RENDEZVOUS_PORTS; it waits for one"
+        return None
 
     def _freest_first(self) -> list[Node]:
         return sorted(self.nodes, key=lambda node: -self.free[node.name])

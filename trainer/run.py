@@ -49,7 +49,7 @@ class IngestLimits(Frozen):
 class RunSpec(Frozen):
     """What a run folder asks for."""
 
-    kind: Literal["pretrain", "linear_probe", "knn_probe", "ingest", "index"]
+    kind: Literal["pretrain", "linear_probe", "knn_probe", "layer_sweep", "transform_probe", "ingest", "index"]
     recipe: dict[str, Any]
     device: Literal["cpu", "cuda"] = "cpu"
     limits: IngestLimits | None = None  # of an ingest job

@@ -5,6 +5,7 @@ the lock can't act. Time is the database's.
 """
 
 import threading
+import time
 
 import structlog
 from celery import Celery
@@ -23,6 +24,7 @@ from trainer.ablation import advance_ablations
 LOCK = 0x51_3C_14  # any number that nothing else of this database locks
 TICK_SECONDS = 0.25
 RETRY_SECONDS = 1
+WARN_SECONDS = 5
 FORGET_NODE_SECONDS = 3600
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -36,6 +38,7 @@ class Scheduler:
         self.app = app
         self.settings = settings
         self._broker_is_away = False
+        self._warn_at = 0.0
 
     def run(self, stopping: threading.Event) -> None:
         """Lead or wait to lead until `stopping` is set."""
@@ -74,6 +77,10 @@ class Scheduler:
         with Session(connection) as session, session.begin():
             growth_seconds = self.settings.growth_seconds
             placing.ask_to_grow(session, lease_seconds=lease_seconds, growth_seconds=growth_seconds)
+        if time.monotonic() > self._warn_at:
+            with Session(connection) as session, session.begin():
+                placing.warn_of_missing_nodes(session, lease_seconds=lease_seconds)
+            self._warn_at = time.monotonic() + WARN_SECONDS
         self._tell(connection)
 
     def _tell(self, connection: Connection) -> None:

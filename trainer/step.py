@@ -1,7 +1,7 @@
 """One step of Algorithm 1: two views -> encoder -> head -> contrastive loss -> gradient -> update.
 
-Legend: N images a step, 2N views, n images a microbatch, S image side, C size of h, D projection dim. Of several ranks
-each has its own N images here; loss and parameters' gradients are those of all ranks' images.
+Legend: N images of this rank, 2N views, n images a microbatch, S image side, C size of h, D projection dim. With
+several ranks, loss and parameters' gradients are those of all ranks' images.
 """
 
 from collections.abc import Iterator

@@ -25,6 +25,11 @@ class Gang:
             batch_size=recipe.get("batch_size"),
         )
 
+    @property
+    def has_company(self) -> bool:
+        """Whether it is always more than one process."""
+        return self.min_nodes * self.processes_per_node > 1
+
     def numbers_of_nodes(self, available: int) -> list[int]:
         """How many nodes it may have of those available, fewest first: from min to max, and such as split the batch."""
         numbers = range(self.min_nodes, min(self.max_nodes, available) + 1)

@@ -43,7 +43,11 @@ class Settings(BaseSettings):
         description="Ports of this worker, first to last, of which one is where the processes of a job meet.",
     )
     num_cpu_slots: int = Field(
-        1, ge=0, le=256, description="Processes that train or probe on the CPU which this worker runs at once."
+        1,
+        ge=0,
+        le=256,
+        description="Processes that train or probe on the CPU which this worker runs at once, with as many parts of the"
+        " cores.",
     )
     num_light_slots: int = Field(2, ge=1, le=256, description="Ingest and index jobs that this worker runs at once.")
     lease_seconds: float = Field(
@@ -54,7 +58,8 @@ class Settings(BaseSettings):
         30,
         ge=1,
         le=86_400,
-        description="A job on fewer nodes than it may have has run for so long when it is placed again on more.",
+        description="A job on fewer nodes than it may have is placed again on more once it has run, and has left to"
+        " run, for so long.",
     )
     max_image_bytes: int = Field(20 * 2**20, ge=1, description="Of one uploaded image.")
     max_image_pixels: int = Field(25_000_000, ge=1, description="Width times height of one image.")

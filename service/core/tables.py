@@ -13,7 +13,7 @@ The tables emb_<number> are made when a model is first indexed (service/core/vec
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Text, func
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Text, false, func
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -105,7 +105,7 @@ class Job(Base):
     priority_at: Mapped[datetime] = mapped_column(server_default=func.now())  # the queue's order; a requeue keeps it
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    asked_to_yield: Mapped[bool] = mapped_column(default=False)  # to checkpoint and be placed again, on more nodes
+    asked_to_yield: Mapped[bool] = mapped_column(default=False, server_default=false())  # to be placed on more nodes
     parent_id: Mapped[str | None] = mapped_column(
         ForeignKey("job.id", ondelete="CASCADE")
     )  # the ablation it belongs to
@@ -178,9 +178,10 @@ class Placement(Base):
     claimed_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     num_relayed: Mapped[int] = mapped_column(default=0)  # lines of the process's events.jsonl that are job_event rows
-    num_nodes: Mapped[int] = mapped_column(default=1)
+    num_nodes: Mapped[int] = mapped_column(default=1, server_default="1")
     rendezvous_address: Mapped[str | None]
     rendezvous_port: Mapped[int | None]
+    loss: Mapped[dict[str, Any] | None]  # of a node but the first: why its processes ended (trainer/outcome.py)
 
 
 class Model(Base):

@@ -50,6 +50,14 @@ EXAMPLES = {
             "model_id": "mdl_01jcz0000000000000000000ww",
         },
     },
+    "layer_sweep": {
+        "summary": "Compare the layers of a model: is h the one to take?",
+        "value": {
+            "kind": "layer_sweep",
+            "dataset_id": "ds_01jcz0000000000000000000vv",
+            "model_id": "mdl_01jcz0000000000000000000ww",
+        },
+    },
 }
 
 IdempotencyKey = Annotated[

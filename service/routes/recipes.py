@@ -6,7 +6,16 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from models.ablation import AblationRecipe
-from models.config import PRESETS, IndexRecipe, KnnProbeRecipe, LinearProbeRecipe, PretrainRecipe, pretrain_recipe
+from models.config import (
+    PRESETS,
+    IndexRecipe,
+    KnnProbeRecipe,
+    LayerSweepRecipe,
+    LinearProbeRecipe,
+    PretrainRecipe,
+    TransformProbeRecipe,
+    pretrain_recipe,
+)
 
 router = APIRouter(prefix="/v1/recipes", tags=["jobs"])
 
@@ -14,6 +23,8 @@ RECIPES: dict[str, type[BaseModel]] = {
     "pretrain": PretrainRecipe,
     "linear_probe": LinearProbeRecipe,
     "knn_probe": KnnProbeRecipe,
+    "layer_sweep": LayerSweepRecipe,
+    "transform_probe": TransformProbeRecipe,
     "ablation": AblationRecipe,
     "index": IndexRecipe,
 }

@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from models.ablation import AblationRecipe
-from models.config import IndexRecipe, KnnProbeRecipe, LinearProbeRecipe, PretrainRecipe, with_preset
+from models.config import (
+    IndexRecipe,
+    KnnProbeRecipe,
+    LayerSweepRecipe,
+    LinearProbeRecipe,
+    PretrainRecipe,
+    TransformProbeRecipe,
+    with_preset,
+)
 from service.schemas.fields import Id, Label, Text
 
 MAX_NODES = 512
@@ -83,7 +91,7 @@ class PretrainRequest(_JobRequest):
 
 
 class LinearProbeRequest(_JobRequest):
-    """Measure a model: logistic regression on its frozen h."""
+    """Measure a model: logistic regression on its frozen h, or another layer."""
 
     kind: Literal["linear_probe"]
     dataset_id: Id
@@ -93,12 +101,32 @@ class LinearProbeRequest(_JobRequest):
 
 
 class KnnProbeRequest(_JobRequest):
-    """Measure a model: the vote of the nearest training images in h."""
+    """Measure a model: the vote of the nearest training images in h, or another layer."""
 
     kind: Literal["knn_probe"]
     dataset_id: Id
     model_id: Id
     recipe: KnnProbeRecipe = KnnProbeRecipe()
+    resources: OneProcess = OneProcess()
+
+
+class LayerSweepRequest(_JobRequest):
+    """Compare a model's layers: linear and kNN probe, effective rank, alignment and uniformity of each."""
+
+    kind: Literal["layer_sweep"]
+    dataset_id: Id
+    model_id: Id
+    recipe: LayerSweepRecipe = LayerSweepRecipe()
+    resources: OneProcess = OneProcess()
+
+
+class TransformProbeRequest(_JobRequest):
+    """Measure what a model's h and z know of the transformation that an image went through (Table 3)."""
+
+    kind: Literal["transform_probe"]
+    dataset_id: Id
+    model_id: Id
+    recipe: TransformProbeRecipe = TransformProbeRecipe()
     resources: OneProcess = OneProcess()
 
 
@@ -122,5 +150,6 @@ class AblationRequest(_JobRequest):
     resources: Resources = Resources()
 
 
-AnyJobRequest = PretrainRequest | LinearProbeRequest | KnnProbeRequest | AblationRequest | IndexRequest
+AnyProbeRequest = LinearProbeRequest | KnnProbeRequest | LayerSweepRequest | TransformProbeRequest
+AnyJobRequest = PretrainRequest | AnyProbeRequest | AblationRequest | IndexRequest
 JobRequest = Annotated[AnyJobRequest, Field(discriminator="kind")]

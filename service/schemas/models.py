@@ -26,7 +26,7 @@ class ModelOut(BaseModel):
     layers: dict[str, int] = Field(description="Dimensions of each layer that it can give: h, z.")
     parity_cosine: float = Field(description="Least cosine of ONNX Runtime's vectors to the trainer's.")
     files: dict[str, FileOut]
-    probes: dict[str, Any] = Field(description="The newest result of each kind of probe.")
+    probes: dict[str, Any] = Field(description="The newest linear and kNN probe of h, by kind.")
     aliases: list[str] = Field(description="The aliases that serve it.")
     created_at: datetime
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.probing import probe_obstacle
+from models.probing import probe_obstacle, transform_obstacle
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,19 @@ def test_one_class_is_too_few(classes: list[str]) -> None:
 def test_a_data_set_without_training_images() -> None:
     """Nothing to learn from: all classes have 0."""
     assert "'a' has 0" in str(probe_obstacle(["a", "b"], {"test": {"per_class": [5, 5]}}))
+
+
+@pytest.mark.parametrize(
+    ("num_images", "can_be_probed"),
+    [
+        ({"train": 8, "test": 4}, True),
+        ({"train": 7, "test": 4}, False),
+        ({"train": 8, "test": 3, "val": 4}, True),
+        ({"train": 19, "test": 3}, False),  # a fifth of 19 is held out: less than one image of each rotation
+        ({"train": 20}, True),
+        ({"test": 100}, False),
+    ],
+)
+def test_a_transform_probe_needs_enough_images(num_images: dict[str, int], *, can_be_probed: bool) -> None:
+    """Two training images and one test image of each of four rotations, whatever their labels."""
+    assert (transform_obstacle(num_images) is None) == can_be_probed

@@ -3,8 +3,8 @@
 Its recipe says what it does: {"steps", "pause" (seconds a step), "checkpoint_every", "end" (succeed, fail, exit, hang),
 "die_once" (a file; the first process to come to half of its steps without it makes it and is killed), "pids" (a file
 that gets its process id and that of a child), "stubborn" (no answer to SIGTERM), "output", "result", "error",
-"die_rank" (which of several ranks is killed; default 0), "stop_file" (by which ranks agree to stop), "codes"
-({rank: exit code}, at half of the steps)}.
+"die_rank" (which of several ranks is killed; default 0; the others notice), "stop_file" (by which ranks agree to stop),
+"codes" ({rank: exit code}, at half of the steps)}.
 """
 
 import hashlib
@@ -71,6 +71,8 @@ def restored_step() -> int:
 def work() -> None:
     """Step by step, from the restored state."""
     first, steps = restored_step(), recipe.get("steps", 3)
+    marker = Path(recipe.get("die_once", os.devnull))
+    had_died = marker.exists()
     world = {name: os.environ.get(name) for name in WORLD}
     emit(type="stage", stage="training", first_step=first, arguments=sys.argv[2:], world=world)
     for step in range(first + 1, steps + 1):
@@ -83,7 +85,8 @@ def work() -> None:
             sys.exit(75)
         if step >= steps // 2 and str(rank) in recipe.get("codes", {}):
             sys.exit(recipe["codes"][str(rank)])
-        marker = Path(recipe.get("die_once", os.devnull))
+        if marker.exists() and not had_died and rank != recipe.get("die_rank", 0):
+            sys.exit(76)
         if rank == recipe.get("die_rank", 0) and step >= steps // 2 and not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)

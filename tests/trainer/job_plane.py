@@ -16,9 +16,10 @@ from service.core.tables import Dataset, Job, JobEvent, Model, Node, Placement
 from trainer import placing
 from trainer.agent import Agent
 from trainer.host import Host
+from trainer.process import COMMANDS
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_process.py")))
-FAKES = dict.fromkeys(("pretrain", "linear_probe", "knn_probe", "ingest", "index"), FAKE)
+FAKES = dict.fromkeys(COMMANDS, FAKE)
 LEASE_SECONDS = 2
 
 

@@ -108,7 +108,7 @@ def main(folder: Path) -> None:
             "no head": training(ranks, head={"num_layers": 0}),
             "microbatches": microbatches(NUM_IMAGES // ranks.size // 2, ranks=ranks),
             "views": drawn_views(folder / "dataset", ranks),
-            "any": [ranks.any(ranks.rank == r) for r in range(ranks.size)] + [ranks.any(False)],
+            "any": [ranks.any(False, ranks.rank == r) for r in range(ranks.size)] + [ranks.any(False, False)],
             "broadcast": [ranks.broadcast(b"\0state" if ranks.is_first else None), ranks.broadcast(None)],
         }
         torch.save(results, folder / f"{ranks.rank}.pt")

@@ -32,6 +32,7 @@ from trainer.agent import Agent
 from trainer.devices import DevicePool
 from trainer.files import NodeFiles
 from trainer.host import Host
+from trainer.process import environment
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def host(tmp_path: Path, postgres_url: str, database: Database, storage: LocalSt
     cache = tmp_path / "cache"
     cache.mkdir()
     settings = make_settings(tmp_path, postgres_url)
-    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), "127.0.0.1", FAKES)
+    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), FAKES)
 
 
 @contextmanager
@@ -77,6 +78,28 @@ def test_a_job_runs_to_its_result(host: Host) -> None:
     assert not (host.settings.runs_dir("node-a") / job_id / "1").exists()
     with host.database.transaction() as session:
         assert session.scalar(select(Placement.ended_at)) is not None
+
+
+@pytest.mark.parametrize(
+    ("num_cpu_slots", "slot", "num_slots", "threads"),
+    [
+        (1, "cpu", 1, None),
+        (2, "cpu", 1, "4"),
+        (2, "cpu", 2, "4"),
+        (16, "cpu", 1, "1"),
+        (1, "cuda", 4, "2"),
+        (2, "light", 1, None),
+    ],
+)
+def test_processes_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, num_cpu_slots: int, slot: str, num_slots: int, threads: str | None
+) -> None:
+    """Of eight: a CPU slot is the part that all slots leave it, and the processes of a node's GPUs have a part each."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("trainer.process.cpu", lambda: {"num_cores": 8})
+    settings = make_settings(Path(), "", num_cpu_slots=num_cpu_slots)
+    placed = Placement(slot=slot, num_slots=num_slots, num_nodes=1)
+    assert environment(settings, "knn_probe", placed).get("OMP_NUM_THREADS") == threads
 
 
 def test_an_index_job_is_told_who_it_is_in_the_database(host: Host) -> None:

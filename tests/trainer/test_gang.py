@@ -1,6 +1,7 @@
 """Two nodes run one job: agents that speak for it together, and end together. Their processes are fake."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +28,15 @@ from tests.trainer.job_plane import (
     submit,
     wait_until,
 )
+from trainer import placement
 from trainer.agent import Agent
 from trainer.devices import DevicePool
 from trainer.files import NodeFiles
 from trainer.host import Host
+from trainer.outcome import Failed, Interrupted, Lost
 from trainer.run import PEER_GONE
+
+CAUSE_SECONDS = 0.5
 
 MODEL = {
     "model.onnx": "onnx",
@@ -53,7 +58,6 @@ def hosts(tmp_path: Path, postgres_url: str, database: Database, storage: LocalS
             storage,
             NodeFiles(storage, cache),
             DevicePool(0),
-            "127.0.0.1",
             FAKES,
         )
         for name in ("node-a", "node-b")
@@ -209,4 +213,83 @@ def test_a_node_that_stops_before_its_ranks_run_gives_the_job_back(
     job_id = gang(database, end="hang")
     hosts["node-b"].stopping.set()
     with attempt(hosts):
-        wait_until(lambda: reasons(database, job_id) == [None, "worker_stopped"], seconds=5)
+        wait_until(lambda: reasons(database, job_id) == [None, "worker_stopped"], seconds=9)
+
+
+@pytest.fixture
+def slow_storage(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To store a checkpoint takes longer than an agent waits for another one's word."""
+    put_file = storage.put_file
+
+    def put_slowly(key: str, source: Path) -> None:
+        if "checkpoints" in key:
+            time.sleep(2 * CAUSE_SECONDS)
+        put_file(key, source)
+
+    monkeypatch.setattr("trainer.agent.CAUSE_SECONDS", CAUSE_SECONDS)
+    monkeypatch.setattr(storage, "put_file", put_slowly)
+
+
+@pytest.mark.usefixtures("slow_storage")
+def test_a_failure_is_told_though_a_checkpoint_is_still_on_its_way(hosts: dict[str, Host], database: Database) -> None:
+    """The rank that diverged says so; another one that only lost it doesn't get ahead, and the state is kept."""
+    error = {"code": "non_finite_loss", "message": "the loss is NaN"}
+    recipe = {"steps": 6, "checkpoint_every": 5, "end": "fail", "error": error, "codes": {"1": PEER_GONE}}
+    job_id = gang(database, pause=0.05, **recipe)
+    run(hosts)
+    assert statuses(database, job_id) == ["queued", "running", "failed"]
+    assert get(database, job_id).error == error
+    with database.transaction() as session:
+        assert session.scalars(select(Checkpoint.step)).all() == [5]
+
+
+@pytest.mark.usefixtures("slow_storage")
+def test_a_checkpoint_on_its_way_is_stored_before_a_lost_attempt_ends(
+    hosts: dict[str, Host], database: Database, tmp_path: Path
+) -> None:
+    """Another node's rank is killed right after it was written: it is kept, and counts as progress."""
+    recipe = {"steps": 10, "checkpoint_every": 5, "die_once": str(tmp_path / "died"), "die_rank": 1}
+    job_id = gang(database, pause=0.1, **recipe)
+    run(hosts)
+    assert reasons(database, job_id) == [None, "rank_killed"]
+    assert get(database, job_id).attempts_without_progress == 0
+    with database.transaction() as session:
+        assert session.scalars(select(Checkpoint.step)).all() == [5]
+
+
+def test_a_silent_node_is_told_to_the_first_ones_agent(hosts: dict[str, Host], database: Database) -> None:
+    """Its ranks end when the other node's lease has run out, and the reason is that node."""
+    job_id = gang(database, end="hang", stubborn=True)
+    for name in hosts:
+        add_node(database, name)
+    first, second = sorted(place(database), key=lambda row: row.node_rank)
+    agent = Agent(hosts[first.node_name], first.job_id, first.attempt, first.token)
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    with database.transaction() as session:
+        placement.claim(session, job_id, 1, second.token, lease_seconds=0)
+    wait_until(lambda: get(database, job_id).progress)
+    with database.transaction() as session:
+        placement.expire_leases(session, lease_seconds=2, max_attempts=3)
+    assert get(database, job_id).status == "running"
+    thread.join(timeout=15)
+    assert reasons(database, job_id) == [None, "node_lost"]
+
+
+def test_a_job_is_not_cancelled_before_its_last_node_has_left(hosts: dict[str, Host], database: Database) -> None:
+    """Whatever else became of the attempt: the first node's agent leaves too, and does not end it for the others."""
+    job_id = gang(database, steps=1)
+    for name in hosts:
+        add_node(database, name)
+    first, second = sorted(place(database), key=lambda row: row.node_rank)
+    with database.transaction() as session:
+        placement.claim(session, job_id, 1, second.token, lease_seconds=60)
+    agent = Agent(hosts[first.node_name], first.job_id, first.attempt, first.token)
+    _, claimed = agent.lease.claim()
+    with database.transaction() as session:
+        jobs.request_cancel(session, job_id)
+    for outcome in (Lost("rank_killed", "x"), Failed("crashed", "x"), Interrupted()):
+        with database.transaction() as session:
+            assert agent._end(session, outcome, claimed).status == "cancelling"
+    with database.transaction() as session:
+        assert jobs.leave(session, jobs.hold(session, job_id, 1), second.token).status == "cancelled"

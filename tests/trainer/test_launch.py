@@ -16,7 +16,18 @@ from trainer.run import INTERRUPTED, PEER_GONE, PEER_SILENT, RunFolder
 
 def launch(folder: Path, script: str, processes: int = 2) -> subprocess.Popen[bytes]:
     """Ranks 4 and up of 8, each running the script, with this process as the launcher's parent."""
-    options = ["--first-rank", "4", "--processes", str(processes), "--world-size", "8", "--address", "::1"]
+    options = [
+        "--first-rank",
+        "4",
+        "--processes",
+        str(processes),
+        "--world-size",
+        "8",
+        "--address",
+        "::1",
+        "--run-id",
+        "r",
+    ]
     launcher = [sys.executable, "-m", "trainer.launch", str(folder), *options, "--port", "29500", "--"]
     prelude = "import os, signal, sys, time; rank = int(os.environ['RANK']); "
     command = [*launcher, sys.executable, "-c", prelude + script, str(folder)]
@@ -43,13 +54,15 @@ def pid_of(folder: Path, rank: int) -> int:
 
 def test_each_rank_has_the_environment_of_torchrun(tmp_path: Path) -> None:
     """Rank, local rank, world size and where to meet; all end well, so does the launcher."""
-    names = "'RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'"
+    names = (
+        "'RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', 'TORCHELASTIC_RUN_ID'"
+    )
     process = launch(
         tmp_path, f"open(f'{{sys.argv[1]}}/{{rank}}', 'w').write(' '.join(os.environ[n] for n in ({names})))"
     )
     assert process.wait(10) == 0
-    assert (tmp_path / "4").read_text() == "4 0 8 2 ::1 29500"
-    assert (tmp_path / "5").read_text() == "5 1 8 2 ::1 29500"
+    assert (tmp_path / "4").read_text() == "4 0 8 2 ::1 29500 r"
+    assert (tmp_path / "5").read_text() == "5 1 8 2 ::1 29500 r"
     assert not RunFolder(tmp_path).first_loss.exists()
 
 

@@ -1,13 +1,15 @@
 """Gangs: all nodes or none, nothing starves, fewer nodes down to min, more when they come."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
 
 from service.core import jobs
 from service.core.db import Database
-from service.core.tables import Node, Placement
+from service.core.tables import Job, Node, Placement
 from tests.trainer.job_plane import LEASE_SECONDS, add_node, events, get, place, submit
 from trainer import placement, placing
 
@@ -138,14 +140,70 @@ def test_a_job_for_which_no_nodes_are_there_holds_up_nobody_and_says_so(database
     add_node(database, "node-a", cpu=2)
     impossible, small = gang(database, 1, each=3), gang(database, 1)
     assert placed(database) == {small: ["node-a"]}
+    warn(database)
     assert events(database, impossible, "warning") == []
-    with database.transaction() as session:
-        session.execute(update(jobs.Job).values(priority_at=func.now() - placement.seconds(60)))
-    place(database)
-    place(database)
+    wait_long(database)
+    warn(database)
+    warn(database)
     (warning,) = events(database, impossible, "warning")
     assert warning.data["code"] == "no_nodes"
     assert "1 live workers of 3 cpu slots each" in warning.data["message"]
+
+
+def warn(database: Database) -> None:
+    """One look at who waits in vain."""
+    with database.transaction() as session:
+        placing.warn_of_missing_nodes(session, lease_seconds=LEASE_SECONDS)
+
+
+def wait_long(database: Database) -> None:
+    """Let all jobs have waited for a minute."""
+    with database.transaction() as session:
+        session.execute(update(Job).values(priority_at=func.now() - placement.seconds(60)))
+
+
+def test_who_waits_in_vain_is_told_however_busy_the_nodes_are(database: Database) -> None:
+    """A job for a GPU where there is none, and a gang whose nodes have no port; one that only waits its turn isn't."""
+    add_node(database, "node-a", cpu=2)
+    gang(database, 1, each=2)
+    place(database)
+    turn, cuda = gang(database, 1), submit(database, "pretrain", resources={"device": "cuda"})
+    wait_long(database)
+    warn(database)
+    assert events(database, turn, "warning") == []
+    (warning,) = events(database, cuda, "warning")
+    assert "1 live workers of 1 cuda slots each" in warning.data["message"]
+    no_port = gang(database, 1, each=2)
+    wait_long(database)
+    warn(database)  # the running gang has the node's port
+    (warning,) = events(database, no_port, "warning")
+    assert "SIMCLR_RENDEZVOUS_PORTS" in warning.data["message"]
+
+
+def test_a_long_queue_of_impossible_jobs_holds_up_nobody(database: Database) -> None:
+    """250 of them before it, more than are read at once: the one that fits starts."""
+    add_node(database, "node-a")
+    for _ in range(250):
+        gang(database, 1, each=2)
+    small = gang(database, 1)
+    assert placed(database) == {small: ["node-a"]}
+
+
+def test_a_node_that_leaves_while_a_gang_is_placed_on_it_breaks_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is gone before the port is taken: the placement stands, and is given back when nobody claims it."""
+    add_node(database, "node-a", cpu=2)
+    job_id = gang(database, 1, each=2)
+    start = jobs.start
+
+    def leave_and_start(session: Session, job: Job, nodes: Sequence[str]) -> Job:
+        with database.transaction() as other:
+            other.execute(delete(Node))
+        return start(session, job, nodes)
+
+    monkeypatch.setattr(jobs, "start", leave_and_start)
+    assert placed(database) == {job_id: ["node-a"]}
 
 
 def test_a_silent_agent_of_a_gang_gives_all_its_nodes_back(database: Database) -> None:
@@ -171,6 +229,7 @@ def lonely(database: Database) -> str:
     with database.transaction() as session:
         session.execute(update(Placement).values(claimed_at=func.now() - placement.seconds(60)))
         jobs.hold(session, job_id, 1).progress = {"step": 1, "steps": 9, "eta_seconds": 3600}
+        jobs.record_event(session, job_id, 1, "metrics", {"step": 1})
     return job_id
 
 
@@ -193,6 +252,39 @@ def test_a_job_grows_when_a_node_comes(database: Database, lonely: str) -> None:
     assert sorted(placed(database)[lonely]) == ["node-a", "node-b"]
     assert not get(database, lonely).asked_to_yield
     assert not grow(database, lonely)
+
+
+def test_one_job_grows_at_a_time(database: Database, lonely: str) -> None:
+    """Of two that could use the new node the older one is asked, and the other not before that one is placed."""
+    add_node(database, "node-c")
+    second = gang(database, 1, 2)
+    place(database)
+    with database.transaction() as session:
+        session.execute(update(Placement).values(claimed_at=func.now() - placement.seconds(60)))
+        jobs.hold(session, second, 1).progress = {"step": 1, "steps": 9, "eta_seconds": 3600}
+        jobs.record_event(session, second, 1, "metrics", {"step": 1})
+    add_node(database, "node-b")
+    assert grow(database, lonely)
+    assert not grow(database, second)
+
+
+def test_a_job_grows_past_one_that_can_not_be_placed(database: Database, lonely: str) -> None:
+    """A job for which there are no nodes at all waits for others than the new one."""
+    gang(database, 1, each=5)
+    add_node(database, "node-b")
+    assert grow(database, lonely)
+
+
+def test_a_job_that_does_not_train_yet_is_not_asked_to_grow(database: Database) -> None:
+    """What it says of its pace is of an earlier attempt."""
+    add_node(database, "node-a")
+    job_id = gang(database, 1, 2)
+    place(database)
+    with database.transaction() as session:
+        session.execute(update(Placement).values(claimed_at=func.now() - placement.seconds(60)))
+        jobs.hold(session, job_id, 1).progress = {"step": 1, "steps": 9, "eta_seconds": 3600}
+    add_node(database, "node-b")
+    assert not grow(database, job_id)
 
 
 def test_a_job_does_not_grow_at_the_expense_of_one_that_waits(database: Database, lonely: str) -> None:

@@ -21,7 +21,7 @@ def test_ingestion_gets_the_archive_and_the_limits_of_the_settings(
     cache = tmp_path / "cache"
     cache.mkdir()
     settings = make_settings(tmp_path, postgres_url, decode_timeout_seconds=1.5, max_image_side=777)
-    host = Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), "127.0.0.1", FAKES)
+    host = Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), FAKES)
     storage.put("datasets/ds_1/archive", b"an archive")
     dataset_id = add_dataset(database, archive_sha256=hashlib.sha256(b"an archive").hexdigest())
     job = get(database, submit(database, "ingest", dataset_id=dataset_id))

@@ -90,6 +90,20 @@ def test_probes_that_end_together_are_both_on_the_model(
     assert found == {job.kind: {"top1": 0.5, "job_id": job.id, "dataset_id": "ds_1"} for job in probes}
 
 
+def test_a_models_figures_are_those_of_h(database: Database, storage: LocalStorage, run: RunFolder) -> None:
+    """A probe of another layer, and a sweep of all, leave their result with the job and the model as it was."""
+    fields = {"dataset_id": add_dataset(database), "model_id": add_model(database)}
+    of_h = running(database, "linear_probe", recipe={"layer": "h"}, **fields)
+    succeed(database, storage, of_h, run, {"layer": "h", "top1": 0.5})
+    of_z = running(database, "linear_probe", recipe={"layer": "z"}, **fields)
+    assert succeed(database, storage, of_z, run, {"layer": "z", "top1": 0.4}).result == {"layer": "z", "top1": 0.4}
+    for kind in ("layer_sweep", "transform_probe"):
+        assert succeed(database, storage, running(database, kind, **fields), run, {"k": 1}).result == {"k": 1}
+    with database.transaction() as session:
+        probes = session.get_one(Model, "mdl_1").probes
+    assert probes == {"linear_probe": {"layer": "h", "top1": 0.5, "job_id": of_h.id, "dataset_id": "ds_1"}}
+
+
 def test_ingestion_leaves_a_ready_data_set(database: Database, storage: LocalStorage, run: RunFolder) -> None:
     """Counts, packed files and the rejected list are there; the job's result leaves the list out."""
     job = running(database, "ingest", dataset_id=add_dataset(database, status="validating", files=None))

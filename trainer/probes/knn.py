@@ -6,12 +6,14 @@ Legend: N training images, M test images, D size of h, K classes, B test images 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from models.config import KnnProbeRecipe
-from trainer.probes.features import probe_data
+from trainer.probes.features import ProbeData, probe_data
 from trainer.probes.progress import StageProgress
 from trainer.probes.scores import accuracy, accuracy_per_class, confusion_matrix
 from trainer.run import RunFolder
@@ -22,25 +24,15 @@ BLOCK_ELEMENTS = 2**24  # of a block of similarities: 64 MiB, however many image
 def run_knn_probe(run: RunFolder) -> dict[str, Any]:
     """Score the vote of the training split's nearest neighbours on the test split; the job's result.
 
-    The result: top1, k (at most the training images), temperature, num_train, num_test, test_split,
-    per_class {class: accuracy}. Raises RunError (`too_few_labels`).
+    The result: layer, top1, k (at most the training images), temperature, num_train, num_test, test_split,
+    per_class {class: accuracy}. Raises RunError (`too_few_labels`, `unknown_layer`).
     """
     recipe = KnnProbeRecipe.model_validate(run.spec().recipe)
-    data = probe_data(run)
+    data = probe_data(run, recipe.layer)
     k = min(recipe.k, len(data.train))
-    progress = StageProgress(run, "neighbors", len(data.test))
-    votes = vote(
-        data.test.h,
-        data.train.h,
-        data.train.labels,
-        num_classes=len(data.classes),
-        k=k,
-        temperature=recipe.temperature,
-        advance=progress.advance,
-    )
-    predicted = votes.argmax(dim=1)  # (M,)
-    confusion = confusion_matrix(data.test.labels.cpu().numpy(), predicted.cpu().numpy(), len(data.classes))
+    confusion = knn_confusion(data, k=k, temperature=recipe.temperature, run=run, stage="neighbors")
     return {
+        "layer": recipe.layer,
         "top1": accuracy(confusion),
         "k": k,
         "temperature": recipe.temperature,
@@ -49,6 +41,22 @@ def run_knn_probe(run: RunFolder) -> dict[str, Any]:
         "test_split": data.test_split,
         "per_class": accuracy_per_class(confusion, data.classes),
     }
+
+
+def knn_confusion(data: ProbeData, *, k: int, temperature: float, run: RunFolder, stage: str) -> NDArray[np.int64]:
+    """Counts (K, K) of the test images, by class and by what their k nearest training images vote for."""
+    progress = StageProgress(run, stage, len(data.test))
+    votes = vote(
+        data.test.h,
+        data.train.h,
+        data.train.labels,
+        num_classes=len(data.classes),
+        k=k,
+        temperature=temperature,
+        advance=progress.advance,
+    )
+    predicted = votes.argmax(dim=1)  # (M,)
+    return confusion_matrix(data.test.labels.cpu().numpy(), predicted.cpu().numpy(), len(data.classes))
 
 
 def vote(

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models.config import LinearProbeRecipe
+from models.config import LinearProbeRecipe, LogisticFit
 from trainer.probes.features import Features, ProbeData, probe_data
 from trainer.probes.logistic import LinearHead, Spectrum, fit
 from trainer.probes.progress import StageProgress
@@ -33,17 +34,17 @@ def run_linear_probe(run: RunFolder) -> dict[str, Any]:
     """Fit a linear classifier on the training split's h and score it on the test split; the job's result.
 
     l2 is picked on a held-out part of the training split; the test split is read once, after that.
-    The result: top1, top5 (with 6 classes or more), l2, num_train, num_test, test_split, per_class {class: accuracy},
-    classes, confusion (rows are the true classes in the order of `classes`; with 100 classes or fewer),
-    confidence_interval [low, high] of top1, seconds.
-    Raises RunError (`too_few_labels`).
+    The result: layer, top1, top5 (with 6 classes or more), l2, num_train, num_test, test_split,
+    per_class {class: accuracy}, classes, confusion (rows are the true classes in the order of `classes`; with 100
+    classes or fewer), confidence_interval [low, high] of top1, seconds.
+    Raises RunError (`too_few_labels`, `unknown_layer`).
     """
     started = time.monotonic()
     recipe = LinearProbeRecipe.model_validate(run.spec().recipe)
-    torch.manual_seed(recipe.seed)
-    data = probe_data(run)
+    data = probe_data(run, recipe.layer)
     head, seen, l2 = train_head(data.train, recipe, run)
     return {
+        "layer": recipe.layer,
         "l2": l2,
         "num_train": len(data.train),
         "num_test": len(data.test),
@@ -53,13 +54,19 @@ def run_linear_probe(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def train_head(train: Features, recipe: LinearProbeRecipe, run: RunFolder) -> tuple[LinearHead, Tensor, float]:
-    """The head, the classes (K,) that its rows stand for, and the l2 that was picked."""
+def train_head(
+    train: Features, recipe: LogisticFit, run: RunFolder, stage: str = "fit"
+) -> tuple[LinearHead, Tensor, float]:
+    """The head, the classes (K,) that its rows stand for, and the l2 that was picked.
+
+    Its random numbers are the recipe's alone, whatever was trained before. `stage` is what progress is told of.
+    """
+    torch.manual_seed(recipe.seed)
     seen, y = torch.unique(train.labels, return_inverse=True)  # (K,), (N,)
     mean = train.h.mean(dim=0)  # (D,); the bias takes it up again
     h = train.h - mean
     spectrum = Spectrum.of(h)
-    l2, start = pick_l2(h, y, spectrum, recipe, run)
+    l2, start = pick_l2(h, y, spectrum, recipe, StageProgress(run, stage, recipe.num_l2_values))
     head, converged = fit(h, y, l2, spectrum, start, tolerance=FINAL_TOLERANCE, max_iterations=recipe.max_iterations)
     if not converged:
         run.emit("warning", code="not_converged", message=f"raise recipe.max_iterations ({recipe.max_iterations})")
@@ -67,7 +74,7 @@ def train_head(train: Features, recipe: LinearProbeRecipe, run: RunFolder) -> tu
 
 
 def pick_l2(
-    h: Tensor, y: Tensor, spectrum: Spectrum, recipe: LinearProbeRecipe, run: RunFolder
+    h: Tensor, y: Tensor, spectrum: Spectrum, recipe: LogisticFit, progress: StageProgress
 ) -> tuple[float, LinearHead]:
     """The l2 of the highest accuracy on the held-out part of h (N, D), the strongest among equals, and its head.
 
@@ -80,7 +87,6 @@ def pick_l2(
     num_classes = int(y.max()) + 1
     head = LinearHead(h.new_zeros(num_classes, h.shape[1]), h.new_zeros(num_classes))
     best_l2, best_head, best, least, num_worse = recipe.l2_max, head, -1.0, math.inf, 0
-    progress = StageProgress(run, "fit", recipe.num_l2_values)
     for l2 in np.geomspace(recipe.l2_max, recipe.l2_min, recipe.num_l2_values).tolist():
         head, _ = fit(h_fit, y_fit, l2, spectrum, head, tolerance=PATH_TOLERANCE, max_iterations=recipe.max_iterations)
         progress.advance()
@@ -98,10 +104,14 @@ def pick_l2(
     return best_l2, best_head
 
 
+def linear_confusion(head: LinearHead, seen: Tensor, test: Features, num_classes: int) -> NDArray[np.int64]:
+    """Counts (num_classes, num_classes) of the test images, by class and by what the head takes them for."""
+    predicted = seen[head.logits(test.h).argmax(dim=1)]  # (M,)
+    return confusion_matrix(test.labels.cpu().numpy(), predicted.cpu().numpy(), num_classes)
+
+
 def _scores(head: LinearHead, seen: Tensor, data: ProbeData, seed: int) -> dict[str, Any]:
-    logits = head.logits(data.test.h)  # (M, K)
-    predicted = seen[logits.argmax(dim=1)]  # (M,)
-    confusion = confusion_matrix(data.test.labels.cpu().numpy(), predicted.cpu().numpy(), len(data.classes))
+    confusion = linear_confusion(head, seen, data.test, len(data.classes))
     scores: dict[str, Any] = {
         "top1": accuracy(confusion),
         "confidence_interval": confidence_interval(confusion, seed=seed),
@@ -111,6 +121,6 @@ def _scores(head: LinearHead, seen: Tensor, data: ProbeData, seed: int) -> dict[
     if len(data.classes) <= MAX_CLASSES_CONFUSION:
         scores["confusion"] = confusion.tolist()
     if len(seen) >= MIN_CLASSES_TOP5:
-        top5 = seen[logits.topk(5).indices]  # (M, 5)
+        top5 = seen[head.logits(data.test.h).topk(5).indices]  # (M, 5)
         scores["top5"] = float((top5 == data.test.labels[:, None]).any(dim=1).double().mean())
     return scores

@@ -1,4 +1,4 @@
-"""Which labelled images a probe learns from and which it is scored on.
+"""Which images a probe learns from and which it is scored on.
 
 Legend: N images of a pack, M of them in a split.
 """
@@ -9,18 +9,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.probing import TEST_SPLITS, probe_obstacle
+from models.probing import HELD_OUT_FRACTION, MIN_TRANSFORMED_TEST, TEST_SPLITS, probe_obstacle, transform_obstacle
 from trainer.pack import NO_LABEL, SPLITS, Pack
 from trainer.run import RunError
 
 TestSplit = Literal["test", "val", "held_out"]
-TEST_FRACTION = 0.2
 TEST_SEED = 0  # not the recipe's: every probe of a data set is scored on the same images
 
 
 @dataclass(frozen=True)
 class ProbeSplits:
-    """Positions in the pack of the labelled images; labels are positions in its classes."""
+    """Positions in the pack."""
 
     train: NDArray[np.int64]  # (M,)
     test: NDArray[np.int64]
@@ -37,12 +36,27 @@ def probe_splits(pack: Pack) -> ProbeSplits:
     return _split(pack)
 
 
+def image_splits(pack: Pack) -> ProbeSplits:
+    """As `probe_splits`, whether the images have labels or not: for a probe that makes its own.
+
+    Raises RunError (`too_few_images`) unless there are enough for a transform probe.
+    """
+    if reason := transform_obstacle({name: len(pack.split(name)) for name in SPLITS}):
+        raise RunError("too_few_images", reason)
+    train = pack.split("train")
+    for name in TEST_SPLITS:
+        if len(test := pack.split(name)) >= MIN_TRANSFORMED_TEST:
+            return ProbeSplits(train, test, name)
+    held_out = stratified(np.zeros(len(train), np.int64), HELD_OUT_FRACTION, seed=TEST_SEED)
+    return ProbeSplits(train[~held_out], train[held_out], "held_out")
+
+
 def _split(pack: Pack) -> ProbeSplits:
     train = _labelled(pack, "train")
     for name in TEST_SPLITS:
         if len(test := _labelled(pack, name)):
             return ProbeSplits(train, test, name)
-    held_out = stratified(pack.labels[train], TEST_FRACTION, seed=TEST_SEED)
+    held_out = stratified(pack.labels[train], HELD_OUT_FRACTION, seed=TEST_SEED)
     return ProbeSplits(train[~held_out], train[held_out], "held_out")
 
 

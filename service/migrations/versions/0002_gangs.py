@@ -10,12 +10,11 @@ down_revision = "0001"
 
 COLUMNS = """
 alter table job add column asked_to_yield boolean not null default false;
-alter table job alter column asked_to_yield drop default;
 alter table node add column rendezvous_port integer;
 alter table placement add column num_nodes integer not null default 1;
-alter table placement alter column num_nodes drop default;
 alter table placement add column rendezvous_address text;
 alter table placement add column rendezvous_port integer;
+alter table placement add column loss jsonb;
 """
 
 

@@ -95,3 +95,20 @@ def test_a_server_without_pgvector_is_told_what_to_do(
     monkeypatch.setattr(schema, "text", lambda sql: text(sql.replace("exists vector", "exists missing_vector")))
     with pytest.raises(UnusableDatabase, match=r"missing_vector.* is not available.*: install pgvector >= 0\.8\.4"):
         migrate(create_database())
+
+
+def test_the_first_release_can_still_write_to_a_migrated_database(create_database: Callable[[], str]) -> None:
+    """A worker or API that isn't upgraded yet inserts rows without the new columns."""
+    url = create_database()
+    migrate(url)
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "insert into job (id, kind, status, recipe, resources, metadata, attempt, attempts_without_progress)"
+            " values ('job_1', 'index', 'queued', '{}', '{}', '{}', 1, 0)"
+        )
+        connection.execute(
+            "insert into placement"
+            " (job_id, attempt, node_rank, node_name, slot, num_slots, token, lease_until, num_relayed)"
+            " values ('job_1', 1, 0, 'a', 'light', 1, 't', now(), 0)"
+        )
+        assert connection.execute("select asked_to_yield, num_nodes from job, placement").fetchall() == [(False, 1)]

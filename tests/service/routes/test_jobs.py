@@ -57,7 +57,7 @@ def test_null_stands_for_absent(api: httpx.Client, dataset_id: str) -> None:
     assert submit(api, **small(dataset_id), model_id=None).status_code == 202
 
 
-@pytest.mark.parametrize("kind", ["linear_probe", "knn_probe", "index"])
+@pytest.mark.parametrize("kind", ["linear_probe", "knn_probe", "layer_sweep", "transform_probe", "index"])
 def test_each_kind_has_defaults(api: httpx.Client, dataset_id: str, model_id: str, kind: str) -> None:
     """A probe or index job needs no recipe."""
     request = {"kind": kind, "model_id": model_id} | ({} if kind == "index" else {"dataset_id": dataset_id})
@@ -125,6 +125,51 @@ def test_a_class_of_one_image_beside_two_large_ones_can_be_probed(
         splits = {"train": {"num_images": 101, "per_class": [50, 50, 1]}}
         dataset_id = add_dataset(session, classes=["cat", "dog", "eel"], splits=splits).id
     assert submit(api, kind="knn_probe", dataset_id=dataset_id, model_id=model_id).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe", "named"),
+    [
+        ("linear_probe", {"layer": "layer5.0"}, "recipe.layer"),
+        ("knn_probe", {"layer": "g2"}, "recipe.layer"),
+        ("layer_sweep", {"layers": ["h", "layer5.0"]}, "recipe.layers"),
+        ("transform_probe", {"layers": ["z", "blocks.0"]}, "recipe.layers"),
+    ],
+)
+def test_a_layer_that_the_model_lacks_is_refused(
+    api: httpx.Client, dataset_id: str, model_id: str, kind: str, recipe: dict[str, Any], named: str
+) -> None:
+    """422 lists the layers of the model, a ResNet-18 with the paper's head; any of these is taken."""
+    field, message = refused(submit(api, kind=kind, dataset_id=dataset_id, model_id=model_id, recipe=recipe))
+    blocks = [f"layer{i}.{j}" for i in range(1, 5) for j in range(2)]
+    layers = ["stem", *blocks[:-1], "h", "g1", "z"]
+    assert field == named
+    assert f"{', '.join(layers)}; not" in message
+    fields = [{"layer": layer} for layer in layers] if named == "recipe.layer" else [{"layers": layers}]
+    for known in fields:
+        assert submit(api, kind=kind, dataset_id=dataset_id, model_id=model_id, recipe=known).status_code == 202
+
+
+def test_an_ablations_probe_is_of_a_layer_that_all_its_networks_have(api: httpx.Client, dataset_id: str) -> None:
+    """422 where one of the heads to be compared has no hidden layer."""
+    recipe = {"base": {"batch_size": 100}, "grid": {"head.num_layers": [2, 1]}, "probe": {"layer": "g1"}}
+    field, message = refused(submit(api, kind="ablation", dataset_id=dataset_id, recipe=recipe))
+    assert field == "recipe.probe.layer"
+    assert message.endswith("h, z; not 'g1'")
+
+
+def test_a_transform_probe_needs_images_and_no_labels(api: httpx.Client, database: Database, model_id: str) -> None:
+    """202 for 20 images without a class; with fewer, 422 says how many there are and are needed."""
+    with database.transaction() as session:
+        few, enough = (
+            add_dataset(session, classes=[], splits={"train": {"num_images": number, "per_class": []}}).id
+            for number in (19, 20)
+        )
+    field, message = refused(submit(api, kind="transform_probe", dataset_id=few, model_id=model_id))
+    assert field == "dataset_id"
+    assert "at least 20 training images" in message
+    assert "has 19" in message
+    assert submit(api, kind="transform_probe", dataset_id=enough, model_id=model_id).status_code == 202
 
 
 @pytest.mark.parametrize("status", ["validating", "failed"])
@@ -300,7 +345,8 @@ def test_recipes_are_what_jobs_accept(api: httpx.Client, database: Database) -> 
             == preset["recipe"]
             == json.loads(pretrain_recipe({"preset": name}).model_dump_json())
         )
-    assert recipes["schemas"].keys() == {"pretrain", "linear_probe", "knn_probe", "ablation", "index"}
+    probes = {"linear_probe", "knn_probe", "layer_sweep", "transform_probe"}
+    assert recipes["schemas"].keys() == {"pretrain", *probes, "ablation", "index"}
     assert recipes["schemas"]["knn_probe"]["properties"]["k"]["maximum"] == 10_000
 
 

@@ -94,6 +94,8 @@ def test_fields_are_described_where_recipes_are(document: dict[str, Any]) -> Non
         ("PretrainRequest", "PretrainRecipe"),
         ("LinearProbeRequest", "LinearProbeRecipe"),
         ("KnnProbeRequest", "KnnProbeRecipe"),
+        ("LayerSweepRequest", "LayerSweepRecipe"),
+        ("TransformProbeRequest", "TransformProbeRecipe"),
         ("IndexRequest", "IndexRecipe"),
     ):
         assert f"#/components/schemas/{recipe}" in set(references(schemas[kind]["properties"]["recipe"]))

@@ -57,20 +57,29 @@ def write_model(folder: Path, model: SimCLR, recipe: PretrainRecipe) -> None:
 
 def probe_run(
     path: Path,
-    kind: Literal["linear_probe", "knn_probe"],
+    kind: Literal["linear_probe", "knn_probe", "layer_sweep", "transform_probe"],
     recipe: dict[str, Any],
     *,
     images: NDArray[np.uint8],
     labels: Sequence[int],
     splits: Sequence[str],
     classes: list[str],
+    model: PretrainRecipe = PIXELS,
 ) -> RunFolder:
-    """A run folder whose model is the `pixels` baseline, so that h is the image."""
+    """A run folder whose model is by default the `pixels` baseline, so that h is the image; any other is untrained."""
     run = RunFolder(path)
     run.create(RunSpec(kind=kind, recipe=recipe))
     write_pack(run.dataset, images, labels, splits, classes)
-    write_model(run.model, SimCLR(PIXELS), PIXELS)
+    write_model(run.model, untrained(model), model)
     return run
+
+
+def untrained(recipe: PretrainRecipe) -> SimCLR:
+    """A network whose batch norm has seen data; the same every time."""
+    torch.manual_seed(0)
+    model = SimCLR(recipe)
+    model(torch.rand(8, 3, recipe.preprocessing.image_size, recipe.preprocessing.image_size))
+    return model.eval()
 
 
 def pixels_h(images: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -79,6 +79,7 @@ def test_the_probe_scores_the_test_split(tmp_path: Path) -> None:
     per_class = {name: right[y[30:] == i].mean() for i, name in enumerate("abc")}
     assert result.pop("per_class") == pytest.approx(per_class)
     assert result == {
+        "layer": "h",
         "top1": pytest.approx(right.mean()),
         "k": 30,
         "temperature": 0.02,

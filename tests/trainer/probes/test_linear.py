@@ -36,7 +36,7 @@ def noisy_run(
 
 def head_of(run: RunFolder) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """Weight (K, D), bias (K,) and classes (K,) of the head that the probe trains."""
-    head, seen, _ = train_head(probe_data(run).train, LinearProbeRecipe.model_validate(run.spec().recipe), run)
+    head, seen, _ = train_head(probe_data(run, "h").train, LinearProbeRecipe.model_validate(run.spec().recipe), run)
     return head.weight.numpy(), head.bias.numpy(), seen.numpy()
 
 
@@ -93,6 +93,17 @@ def test_test_labels_decide_nothing(tmp_path: Path) -> None:
         heads.append(head_of(run))
     assert results[0]["l2"] == results[1]["l2"]
     assert results[0]["top1"] > results[1]["top1"]
+    np.testing.assert_array_equal(heads[0][0], heads[1][0])
+    np.testing.assert_array_equal(heads[0][1], heads[1][1])
+
+
+def test_a_head_depends_on_its_recipes_seed_alone(tmp_path: Path) -> None:
+    """Whatever random numbers were drawn before, as for another layer, the head is the same bit for bit."""
+    run, _ = noisy_run(tmp_path)
+    heads = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        heads.append(head_of(run))
     np.testing.assert_array_equal(heads[0][0], heads[1][0])
     np.testing.assert_array_equal(heads[0][1], heads[1][1])
 
