@@ -11,8 +11,11 @@ worker, Redis, PostgreSQL and the API are killed, each --each times. Recovery is
     postgres              to the next event of the training, and to a list of jobs over HTTP
     api                   to a ready API
 
-Ends with one JSON line; exits with 1 unless every job succeeded exactly once, no process is left, and each disturbed
-training ends with the very loss of the undisturbed one.
+Last, a job of one or two nodes meets a worker that is frozen, thaws, and is frozen and thaws once more: it starts on
+one node, grows, goes on with one, and grows again.
+
+Ends with one JSON line; exits with 1 unless every job succeeded exactly once, no process is left, each disturbed
+training ends with the very loss of the undisturbed one, and the last job had 1, 2, 1 and 2 nodes.
 """
 
 import argparse
@@ -191,6 +194,26 @@ class Chaos:
         self.recovery[fault].append(round(time.monotonic() - began, 1))
         print(f"{fault:9}{self.recovery[fault][-1]:6.1f} s   {job_id} {self.job(job_id).get('status')}", flush=True)
 
+    def freeze_and_thaw(self) -> list[int]:
+        """How many nodes the attempts of a job of one or two had, while one of the workers is frozen twice."""
+        (worker,) = (worker for worker in self._servers("trainer.worker") if _node_of(worker) == NODES[1])
+        worker.suspend()
+        self.wait_until(lambda: self.num_live_nodes() == 1, "a node that is silent")
+        long = RECIPE | {"schedule": {"epochs": 60, "warmup_epochs": 1}}
+        resources = {"nodes": {"min": 1, "max": 2}, "device": "cpu"}
+        job_id = self.submit("pretrain", dataset_id=self.dataset_id, recipe=long, resources=resources)
+        for number, act in enumerate((worker.resume, worker.suspend, worker.resume), start=1):
+            self.wait_until(lambda n=number: self._has_stepped(job_id, 0, n), f"training in attempt {number}")
+            act()
+        self.wait_until(lambda: self._has_stepped(job_id, 0, 4), "training in attempt 4")
+        self.wait_until(lambda: self.has_ended(job_id), "the end of a long job", 180)
+        starts = (e["data"] for e in self.events(job_id) if e["data"].get("status") == "running")
+        return [len(data["nodes"]) for data in starts]
+
+    def num_live_nodes(self) -> int:
+        """Nodes whose heartbeat is fresh."""
+        return sum(node["is_alive"] for node in (self.ask("/v1/system") or {"nodes": []})["nodes"])
+
     def _kill_on(self, node: str, fault: str) -> None:
         """Kill a rank, the launcher of the ranks or the worker of a node, and count what does not go with it."""
         launchers = self.cluster.processes("trainer.launch", f"/{node}/")
@@ -249,16 +272,22 @@ def run(folder: Path, each: int, seed: int) -> JSON:
     with running_cluster(folder, free_port()) as cluster, Client(cluster.url, timeout_seconds=10) as client:
         chaos = Chaos(cluster, client, seed)
         chaos.wait_until(lambda: (chaos.ask("/readyz") or {}).get("status") == "ready", "a ready service")
-        chaos.wait_until(lambda: len((chaos.ask("/v1/system") or {"nodes": []})["nodes"]) == len(NODES), "two nodes")
+        chaos.wait_until(lambda: chaos.num_live_nodes() == len(NODES), "two nodes")
         reference = chaos.prepare(folder)
         faults = [fault for _ in range(each) for fault in FAULTS]
         for number, fault in enumerate(faults, start=1):
             chaos.submit_short_jobs(NUM_SHORT_JOBS * number // len(faults))
             chaos.strike(fault)
         chaos.wait_until(lambda: all(map(chaos.has_ended, chaos.jobs)), "all jobs at an end", 120)
+        nodes = chaos.freeze_and_thaw()
         figures = chaos.verdict(reference)
     figures["orphans"] += len(cluster.processes())
-    return {**figures, "namespaces": cluster.has_namespaces, "seconds": round(time.monotonic() - began)}
+    return {
+        **figures,
+        "nodes_by_attempt": nodes,
+        "namespaces": cluster.has_namespaces,
+        "seconds": round(time.monotonic() - began),
+    }
 
 
 def main() -> int:
@@ -274,8 +303,8 @@ def main() -> int:
     if options.out:
         options.out.write_text(line + "\n")
     print(line)
-    is_well = figures["loss_equal"] and not (figures["lost"] or figures["duplicated"] or figures["orphans"])
-    return 0 if is_well else 1
+    is_well = not (figures["lost"] or figures["duplicated"] or figures["orphans"])
+    return 0 if is_well and figures["loss_equal"] and figures["nodes_by_attempt"] == [1, 2, 1, 2] else 1
 
 
 if __name__ == "__main__":

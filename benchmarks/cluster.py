@@ -51,6 +51,7 @@ class Cluster:
         valkey = EmbeddedValkey(self.folder / "valkey", logs / "valkey.log", host=host)
         self.supervisor.start(valkey.process, valkey.start)
         shared = {"database_url": postgres.url, "redis_url": valkey.url, "data_dir": str(self.folder)}
+        shared["growth_seconds"] = "2"
         for number, name in enumerate(NODES):
             command = [*_on_share_of_cores(number), *_inside(name if addresses else ""), *WORKER_COMMAND]
             self._start(name, command, shared | {"node_name": name, "node_address": addresses.get(name, "")})

@@ -129,28 +129,32 @@ def _blobs(storage: Storage) -> Iterator[_Blobs]:
 
 
 def _insert_images(session: Session, images: Sequence[NewImage], blobs: _Blobs) -> None:
+    """Have a row for each image, locked against deletion until this commits."""
+    while new := _without_row(session, images):
+        keys = blobs.write(new)
+        rows = [
+            {
+                "id": image.id,
+                "key": keys[image.id],
+                "format": image.format,
+                "width": image.width,
+                "height": image.height,
+                "num_bytes": len(image.content),
+            }
+            for image in new
+        ]
+        # Another upload of the same bytes may have been faster: then its blob stays and this one is surplus. Its row
+        # isn't locked by this, and may be deleted before the next look: then it is made again.
+        statement = insert(Image).values(rows).on_conflict_do_nothing().returning(Image.key)
+        blobs.name(session.scalars(statement))
+
+
+def _without_row(session: Session, images: Sequence[NewImage]) -> list[NewImage]:
+    """The images that have no row; the rows of the others are locked against deletion."""
     ids = [image.id for image in images]
-    # The lock keeps the rows that are there from being deleted until this commits.
     held = select(Image.id).where(Image.id.in_(ids)).order_by(Image.id).with_for_update(read=True, key_share=True)
     known = set(session.scalars(held))
-    new = [image for image in images if image.id not in known]
-    if not new:
-        return
-    keys = blobs.write(new)
-    rows = [
-        {
-            "id": image.id,
-            "key": keys[image.id],
-            "format": image.format,
-            "width": image.width,
-            "height": image.height,
-            "num_bytes": len(image.content),
-        }
-        for image in new
-    ]
-    # Another upload of the same bytes may have been faster: then its blob stays and this one is surplus.
-    statement = insert(Image).values(rows).on_conflict_do_nothing().returning(Image.key)
-    blobs.name(session.scalars(statement))
+    return [image for image in images if image.id not in known]
 
 
 def _insert_members(

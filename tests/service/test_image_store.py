@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -138,3 +139,34 @@ def test_files_are_checked_before_the_transaction(
     monkeypatch.setattr(promotion, "sha256_of", noting)
     promotion.promote(database, storage, "production", models[0].id)
     assert in_use == [0]
+
+
+def test_an_image_that_another_upload_stored_and_someone_deleted_meanwhile_is_stored(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The faster upload's row makes ours surplus, then goes: ours is made once more, and its blob is the only one."""
+    store(database, storage, b"0", None)  # the collection is there
+    blobs, moments = image_store._Blobs, iter(["stored by another", "deleted"])
+    write, name = blobs.write, blobs.name
+
+    def write_after_another(self: image_store._Blobs, images: Sequence[NewImage]) -> dict[str, str]:
+        if next(moments, None) == "stored by another":
+            with monkeypatch.context() as plain:
+                plain.setattr(blobs, "write", write)
+                plain.setattr(blobs, "name", name)
+                store(database, storage, b"1", None)
+        return write(self, images)
+
+    def name_before_deletion(self: image_store._Blobs, keys: Iterable[str]) -> None:
+        name(self, keys)
+        if next(moments, None) == "deleted":
+            image_store.delete_image(database, storage, hashlib.sha256(b"1").hexdigest())
+
+    monkeypatch.setattr(blobs, "write", write_after_another)
+    monkeypatch.setattr(blobs, "name", name_before_deletion)
+    store(database, storage, b"1", None)
+    with database.transaction() as session:
+        keys = set(session.scalars(select(Image.key)))
+    assert {storage.get(key) for key in keys} == {b"0", b"1"}
+    files = [path for path in (storage.root / "images").rglob("*") if path.is_file()]
+    assert {str(path.relative_to(storage.root)) for path in files} == keys
