@@ -199,7 +199,7 @@ class Chaos:
         (worker,) = (worker for worker in self._servers("trainer.worker") if _node_of(worker) == NODES[1])
         worker.suspend()
         self.wait_until(lambda: self.num_live_nodes() == 1, "a node that is silent")
-        long = RECIPE | {"schedule": {"epochs": 60, "warmup_epochs": 1}}
+        long = RECIPE | {"schedule": {"epochs": 45, "warmup_epochs": 1}}
         resources = {"nodes": {"min": 1, "max": 2}, "device": "cpu"}
         job_id = self.submit("pretrain", dataset_id=self.dataset_id, recipe=long, resources=resources)
         for number, act in enumerate((worker.resume, worker.suspend, worker.resume), start=1):

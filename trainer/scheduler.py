@@ -1,7 +1,7 @@
 """The scheduler: one leader among all workers gives queued jobs to nodes and takes them from nodes that fell silent.
 
 The leader is who holds an advisory lock; all its work goes over the connection that holds it, so a scheduler that lost
-the lock can't act. Time is the database's.
+the lock can't act. One that is frozen loses it after a lease. Time is the database's.
 """
 
 import threading
@@ -46,6 +46,7 @@ class Scheduler:
             try:
                 with self.engine.connect() as connection:
                     connection.detach()  # closed at the end, and the lock with it, not given to someone else
+                    self._let_go_when_frozen(connection)
                     self._lead(connection, stopping)
             except (DBAPIError, NoConnection) as error:
                 logger.warning("scheduler without database", error=str(error.__cause__ or error))
@@ -58,6 +59,12 @@ class Scheduler:
         logger.info("scheduler leads", node=self.settings.node_name)
         while not stopping.wait(TICK_SECONDS):
             self.tick(connection)
+
+    def _let_go_when_frozen(self, connection: Connection) -> None:
+        """Have the server end this session, and with it the leadership, when nothing was heard of it for a lease."""
+        milliseconds = round(1000 * self.settings.lease_seconds)
+        with connection.begin():
+            connection.exec_driver_sql(f"set idle_session_timeout = {milliseconds}")
 
     def _is_leader(self, connection: Connection) -> bool:
         with connection.begin():

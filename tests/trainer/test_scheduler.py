@@ -275,3 +275,31 @@ def test_a_leader_whose_connection_is_cut_loses_the_lock_and_stands_again(
         light = submit(database, "index")
         wait_until(lambda: get(database, light).status == "running")
     scheduler.app.close()
+
+
+def test_a_leader_that_is_frozen_is_followed_by_another(
+    database: Database, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the lock and does nothing for longer than a lease: the other one leads, and places what waits."""
+    monkeypatch.setattr("trainer.scheduler.RETRY_SECONDS", 0.1)
+    frozen, other = (make_scheduler(database, tmp_path, redis_url) for _ in range(2))
+    freezes, thaws = threading.Event(), threading.Event()
+
+    def freeze(_: object) -> None:
+        freezes.set()
+        thaws.wait(30)
+
+    def is_placed() -> bool:
+        add_node(database)  # its heartbeat goes on
+        return get(database, job_id).status == "running"
+
+    monkeypatch.setattr(frozen, "tick", freeze)
+    job_id = submit(database, "pretrain")
+    with leading(frozen):
+        assert freezes.wait(10)
+        with leading(other):
+            try:
+                wait_until(is_placed, seconds=LEASE_SECONDS + 5)
+            finally:
+                thaws.set()
+    other.app.close()
