@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from models.config import Frozen, LinearProbeRecipe, PretrainRecipe, with_preset
+from models.config import Frozen, LinearProbeRecipe, PretrainRecipe, over_preset
 
 MAX_RUNS = 512  # pretraining runs of one ablation
 MAX_FIELDS = 4
@@ -19,14 +19,10 @@ Cell = dict[str, Any]  # a value for each field of the grid
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def _over_preset(recipe: Any) -> Any:
-    return with_preset(recipe) if isinstance(recipe, dict) else recipe
-
-
 class AblationRecipe(Frozen):
     """Pretrain with every combination of some fields' values and every seed, and probe each: mean and spread."""
 
-    base: Annotated[PretrainRecipe, BeforeValidator(_over_preset)] = Field(
+    base: Annotated[PretrainRecipe, BeforeValidator(over_preset)] = Field(
         PretrainRecipe(), description="The recipe that is varied; `base.preset` names one that it is over."
     )
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(

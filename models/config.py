@@ -468,6 +468,11 @@ def with_preset(fields: dict[str, Any]) -> dict[str, Any]:
     return _merge(PRESETS[name][1], fields)
 
 
+def over_preset(recipe: Any) -> Any:
+    """For validation: fields go over those of their preset, anything else stays as it is."""
+    return with_preset(recipe) if isinstance(recipe, dict) else recipe
+
+
 def pretrain_recipe(fields: dict[str, Any]) -> PretrainRecipe:
     """The recipe that `fields` describe, over its `preset` if it names one.
 

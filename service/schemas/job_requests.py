@@ -12,7 +12,7 @@ from models.config import (
     LinearProbeRecipe,
     PretrainRecipe,
     TransformProbeRecipe,
-    with_preset,
+    over_preset,
 )
 from service.schemas.fields import Id, Label, Text
 
@@ -21,10 +21,6 @@ MAX_PROCESSES_PER_NODE = 64
 
 One = Annotated[int, Field(ge=1, le=1, description="Only pretraining runs in several processes.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: a GPU if any node has one.")]
-
-
-def _over_preset(recipe: Any) -> Any:
-    return with_preset(recipe) if isinstance(recipe, dict) else recipe
 
 
 class _Request(BaseModel):
@@ -86,7 +82,7 @@ class PretrainRequest(_JobRequest):
     kind: Literal["pretrain"]
     dataset_id: Id
     model_id: None = None
-    recipe: Annotated[PretrainRecipe, BeforeValidator(_over_preset)] = PretrainRecipe()
+    recipe: Annotated[PretrainRecipe, BeforeValidator(over_preset)] = PretrainRecipe()
     resources: Resources = Resources()
 
 
