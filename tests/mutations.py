@@ -175,8 +175,8 @@ MUTATIONS = [
     Mutation(
         "step: a pass for each view",
         "trainer/step.py",
-        "z = model.head(model.encoder(x))  # (2N, D)",
-        "z = torch.cat([model.head(model.encoder(view)) for view in x.chunk(2)])  # (2N, D)",
+        "h = model.encoder(x)  # (2N, C)",
+        "h = torch.cat([model.encoder(view) for view in x.chunk(2)])  # (2N, C)",
         "tests/trainer/test_step.py",
     ),
     Mutation(
@@ -385,8 +385,8 @@ MUTATIONS = [
     Mutation(
         "loop: a rank stops alone",
         "trainer/loop.py",
-        "ranks.any(should_stop())",
-        "should_stop()",
+        "stop, save = ranks.any(should_stop(), time.monotonic() >= save_at)",
+        "stop, save = should_stop(), time.monotonic() >= save_at",
         "tests/trainer/test_ranks.py::test_sigterm_on_one_rank_stops_all",
     ),
 ]
