@@ -234,6 +234,13 @@ class PretrainRecipe(Frozen):
         description="Images that the encoder sees at once, a divisor of batch_size; default: all. The gradient stays"
         " that of the loss over the whole batch. A ResNet's batch norm sees a microbatch: give it 32 images or more.",
     )
+    knn_every_epochs: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Every so many epochs, and at the end, a kNN probe of h among labelled training images: `knn_top1`"
+        " beside the loss. Default: none.",
+    )
     compile: bool = Field(True, description="On CUDA, compile encoder, head and augmentation; a CPU runs them as is.")
     checkpoint_every_seconds: float = Field(60, ge=1, le=86_400, description="At the end of the step after it.")
 

@@ -32,6 +32,16 @@ def probe_obstacle(classes: Sequence[str], splits: Mapping[str, Mapping[str, Any
     return f"a probe needs {MIN_CLASSES} classes with at least {least} labelled training images each{held_out}; {named}"
 
 
+def knn_obstacle(classes: Sequence[str], per_class: Sequence[int]) -> str | None:
+    """Why no kNN probe can be made of `per_class` labelled training images alone, or None."""
+    if sum(number >= MIN_IMAGES for number in per_class) >= MIN_CLASSES:
+        return None
+    return (
+        f"knn_every_epochs needs {MIN_CLASSES} classes with at least {MIN_IMAGES} labelled training images each; the"
+        f" data set has {sum(number >= MIN_IMAGES for number in per_class)} of {len(classes)}"
+    )
+
+
 def transform_obstacle(num_images: Mapping[str, int]) -> str | None:
     """Why no transform probe can be made of a data set, or None: it needs enough images, with labels or without.
 

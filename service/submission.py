@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from models.config import PretrainRecipe
 from models.layers import unknown_layer
-from models.probing import probe_obstacle, transform_obstacle
+from models.probing import knn_obstacle, probe_obstacle, transform_obstacle
 from service.core.errors import Conflict, Invalid
 from service.core.gang import Gang
 from service.core.tables import Dataset, Model
@@ -41,7 +41,7 @@ def check_request(session: Session, request: AnyJobRequest) -> None:
         raise Conflict(f"the data set {dataset.id} is {dataset.status}, not ready{reason}", code="dataset_not_ready")
     splits = dataset.splits or {}
     if isinstance(request, PretrainRequest | AblationRequest):
-        _check_pretraining(request, splits.get("train", {"num_images": 0})["num_images"])
+        _check_pretraining(request, dataset.classes or [], splits.get("train", {"num_images": 0, "per_class": []}))
     if obstacle := _obstacle(request, dataset.classes or [], splits):
         raise _invalid("dataset_id", obstacle)
 
@@ -78,32 +78,40 @@ def _check_layers(request: AnyJobRequest, recipe: PretrainRecipe) -> None:
         raise _invalid(field, reason)
 
 
-def _check_pretraining(request: PretrainRequest | AblationRequest, num_images: int) -> None:
-    if num_images < 2:
+def _check_pretraining(request: PretrainRequest | AblationRequest, classes: list[str], train: dict[str, Any]) -> None:
+    """`train` counts the data set's training images, of each of its classes too."""
+    if (num_images := train["num_images"]) < 2:
         raise _invalid("dataset_id", f"pretraining needs at least 2 training images; this data set has {num_images}")
-    for field, recipe in _recipes(request):
+    for recipe in _recipes(request):
         _check_layers(request, recipe)
         if recipe.schedule.epochs and recipe.batch_size > num_images:
             message = f"at most {num_images}, the number of training images, not {recipe.batch_size}"
-            raise _invalid(field, message)
+            raise _invalid(_field(request, "batch_size"), message)
+        if recipe.knn_every_epochs and (reason := knn_obstacle(classes, train["per_class"])):
+            raise _invalid(_field(request, "knn_every_epochs"), reason)
         if not Gang.of(request.resources.model_dump(), recipe.model_dump()).numbers_of_nodes(MAX_NODES):
             nodes, each = request.resources.nodes, request.resources.processes_per_node
             message = (
                 f"a multiple of the number of processes, which share it evenly: {each} on each of"
                 f" {nodes.min} to {nodes.max} nodes; {recipe.batch_size} is none"
             )
-            raise _invalid(field, message)
+            raise _invalid(_field(request, "batch_size"), message)
 
 
-def _recipes(request: PretrainRequest | AblationRequest) -> Iterator[tuple[str, PretrainRecipe]]:
-    """What is pretrained, with the field that has its batch size."""
+def _recipes(request: PretrainRequest | AblationRequest) -> Iterator[PretrainRecipe]:
+    """What is pretrained."""
     if isinstance(request, PretrainRequest):
-        yield "recipe.batch_size", request.recipe
+        yield request.recipe
         return
-    is_varied = "batch_size" in request.recipe.grid
     for cell in request.recipe.cells():
-        field = "recipe.grid.batch_size" if is_varied else "recipe.base.batch_size"
-        yield field, request.recipe.recipe(cell, request.recipe.seeds[0])
+        yield request.recipe.recipe(cell, request.recipe.seeds[0])
+
+
+def _field(request: PretrainRequest | AblationRequest, name: str) -> str:
+    """Where the request has a pretraining recipe's field."""
+    if isinstance(request, PretrainRequest):
+        return f"recipe.{name}"
+    return f"recipe.{'grid' if name in request.recipe.grid else 'base'}.{name}"
 
 
 def _invalid(field: str, message: str) -> Invalid:

@@ -13,6 +13,7 @@ from trainer.batches import training_batches
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
 from trainer.compiler import compiles_for
 from trainer.data import ImageStore, model_inputs
+from trainer.online_knn import OnlineKnn
 from trainer.optim import build_optimizer, learning_rate, peak_learning_rate
 from trainer.pack import Pack
 from trainer.ranks import ALONE, Ranks
@@ -98,14 +99,14 @@ def _train(
     steps = recipe.schedule.epochs * steps_per_epoch
     peak = peak_learning_rate(recipe.optimizer, recipe.batch_size)
     optimizer = build_optimizer(model, recipe.optimizer)
+    knn = OnlineKnn.of(pack, recipe) if recipe.knn_every_epochs else None
     ranks.wait_for_all()  # all images to a GPU, from a cold disk, take minutes
     state = load_newest_checkpoint(run.checkpoints, device, ranks)
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
     first = state["step"] if state else 0
     report = Report(run, recipe, first_step=first, steps=steps, steps_per_epoch=steps_per_epoch)
     if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
         report.go_on_from(state["report"])
 
     def checkpoint(done: int) -> None:
@@ -123,6 +124,8 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         outputs = train_step(replica, optimizer, batch.views(), recipe, ranks)
+        if knn and knn.is_due(step + 1, steps=steps, steps_per_epoch=steps_per_epoch):
+            report.note(knn_top1=knn.top1(model))  # on every rank: the others would only wait for the first
         if ranks.is_first:
             report.step(step, outputs, rate)
 

@@ -36,6 +36,7 @@ class Report:
         self.unread: list[Tensor] = []  # losses of the last steps up to `done`, still on the device
         self.last_loss = math.nan
         self.last_measures: dict[str, float] = {}
+        self.unsaid: dict[str, float] = {}
         self.measured_at = -math.inf
         self.seconds_before = 0.0
 
@@ -47,7 +48,12 @@ class Report:
     def go_on_from(self, state: dict[str, Any]) -> None:
         """Take up the `state` of the process that trained before; there may be no step left."""
         self.last_loss, self.seconds_before = state["loss"], state["seconds"]
-        self.last_measures = state.get("measures", {})  # an older version's checkpoint has none
+        self.last_measures = dict(state.get("measures", {}))  # an older version's checkpoint has none
+
+    def note(self, **figures: float) -> None:
+        """Tell these with the next report, and with the run's measures."""
+        self.last_measures |= figures
+        self.unsaid |= figures
 
     def step(self, step: int, outputs: Outputs, rate: float) -> None:
         """Note the loss of a step, and report if a second has passed or it was the last."""
@@ -71,16 +77,19 @@ class Report:
             images_per_second=images_per_second,
             eta_seconds=(self.steps - self.done) * self.recipe.batch_size / images_per_second,
             **measured,
+            **self.unsaid,
         )
+        self.unsaid = {}
         self.window_at, self.window_step = now, self.done
 
     def _measures(self, outputs: Outputs) -> dict[str, float]:
         """What trainer/monitor.py says of the step, if it is time for it: it takes tens of milliseconds."""
         if self.done < self.steps and time.monotonic() - self.measured_at < MEASURE_SECONDS:
             return {}
-        self.last_measures = measures(outputs.h, outputs.z, self.recipe.loss)
+        measured = measures(outputs.h, outputs.z, self.recipe.loss)
+        self.last_measures |= measured
         self.measured_at = time.monotonic()
-        return self.last_measures
+        return measured
 
     def refuse_non_finite_loss(self) -> None:
         """Raise RunError if a loss since the last look isn't a finite number; it names the first such step."""

@@ -67,7 +67,7 @@ def vote(
     num_classes: int,
     k: int,
     temperature: float,
-    advance: Callable[[int], None],
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
     """The votes (M, K) of the k most similar of h (N, D) with labels (N,) for each of the queries (M, D).
 

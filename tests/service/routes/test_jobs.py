@@ -80,6 +80,18 @@ def test_a_batch_larger_than_the_data_is_refused(api: httpx.Client, dataset_id: 
     assert submit(api, **small(dataset_id, batch_size=100)).status_code == 202
 
 
+def test_a_knn_probe_on_the_way_needs_labels(api: httpx.Client, database: Database) -> None:
+    """422 names the field, also in an ablation's base, where the training images have but one class."""
+    with database.transaction() as session:
+        splits = {"train": {"num_images": 10, "per_class": [10]}}
+        dataset_id = add_dataset(session, classes=["cat"], splits=splits).id
+    field, message = refused(submit(api, **small(dataset_id, batch_size=5, knn_every_epochs=1)))
+    assert (field, "has 1 of 1" in message) == ("recipe.knn_every_epochs", True)
+    recipe = {"base": {"batch_size": 5, "knn_every_epochs": 1}, "grid": {"loss.temperature": [1]}}
+    field, _ = refused(submit(api, kind="ablation", dataset_id=dataset_id, recipe=recipe))
+    assert field == "recipe.base.knn_every_epochs"
+
+
 def test_an_untrained_encoder_needs_no_batch(api: httpx.Client, dataset_id: str) -> None:
     """With 0 epochs the batch size is not looked at."""
     schedule = {"epochs": 0, "warmup_epochs": 0}
