@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,8 +32,6 @@ from tests.trainer.job_plane import (
 )
 from trainer.worker import _or_stop
 
-SCRIPT = f"from trainer.worker import main; raise SystemExit(main({FAKES!r}))"
-
 
 @pytest.fixture
 def settings(tmp_path: Path, postgres_url: str, redis_url: str) -> Settings:
@@ -41,18 +39,18 @@ def settings(tmp_path: Path, postgres_url: str, redis_url: str) -> Settings:
     return make_settings(tmp_path, postgres_url, redis_url, node_name=f"node-{tmp_path.name}"[:64])
 
 
-def start(settings: Settings) -> subprocess.Popen[bytes]:
-    """A worker whose jobs are fake."""
+def start(settings: Settings, commands: Mapping[str, Sequence[str]]) -> subprocess.Popen[bytes]:
+    """A worker that runs these commands for the kinds of jobs."""
     folder = settings.data_dir
     with (folder / "worker.log").open("ab") as log:
-        command = [sys.executable, "-c", SCRIPT]
+        command = [sys.executable, "-c", f"from trainer.worker import main; raise SystemExit(main({commands!r}))"]
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment_of(settings))
 
 
 @contextmanager
-def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that is gone after the block."""
-    process = start(settings)
+def worker(settings: Settings, commands: Mapping[str, Sequence[str]] = FAKES) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker, by default one whose jobs are fake, that is gone after the block."""
+    process = start(settings, commands)
     try:
         yield process
     finally:
