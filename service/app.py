@@ -25,6 +25,7 @@ from service.routes import (
     jobs,
     models,
     recipes,
+    reports,
     search,
     system,
 )
@@ -33,6 +34,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     datasets.router,
     jobs.router,
     job_history.router,
+    reports.router,
     recipes.router,
     models.router,
     aliases.router,

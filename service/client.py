@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 
@@ -18,6 +18,7 @@ POLL_SECONDS = 0.5
 ENDED = ("succeeded", "failed", "cancelled")
 
 JSON = dict[str, Any]
+ReportForm = Literal["json", "html", "png"]
 
 
 class ApiError(Exception):
@@ -110,6 +111,10 @@ class Client:
                 error = job["error"] or {"code": job["status"], "message": "on request"}
                 raise JobFailed(f"job {job_id} ({job['kind']}) {job['status']}: {error['message']} ({error['code']})")
             time.sleep(POLL_SECONDS)
+
+    def report(self, job_id: str, form: ReportForm) -> bytes:
+        """A job's report as the content of a file."""
+        return self.request("GET", f"/v1/jobs/{job_id}/report", params={"format": form}).content
 
     def set_alias(self, alias: str, model_id: str) -> JSON:
         """Have the alias serve a model."""

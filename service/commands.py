@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from service.client import JSON, ApiError, Client, JobFailed
+from service.client import JSON, ApiError, Client, JobFailed, ReportForm
 from service.local_files import batches, read_images
+from service.saving import write_whole
 
 console = Console()
 
@@ -149,6 +150,38 @@ def show_log(job_id: str, url: Url = LOCAL) -> None:
     """Print what the job's process wrote."""
     with connected(url) as client:
         console.print(client.request("GET", f"/v1/jobs/{job_id}/log").text, markup=False)
+
+
+@jobs.command("report")
+def report_job(
+    job_id: str,
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Save it as a page of one file.")] = None,
+    png: Annotated[Path | None, typer.Option(dir_okay=False, help="Save its picture.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Save all of it.")] = None,
+    url: Url = LOCAL,
+) -> None:
+    """Print what came of a job, or save its report."""
+    with connected(url) as client:
+        files: dict[ReportForm, Path | None] = {"html": html, "png": png, "json": json_file}
+        for form, path in files.items():
+            if path is not None:
+                write_whole(path, client.report(job_id, form))
+                console.print(f"wrote {path}", markup=False, soft_wrap=True)
+        if not any(files.values()):
+            show(_summary(client.get(f"/v1/jobs/{job_id}/report")))
+
+
+def _summary(report: JSON) -> JSON:
+    """The report's single figures, without its curves and tables."""
+    job, dataset, model = report["job"], report["dataset"], report["model"]
+    result = {name: value for name, value in (job["result"] or {}).items() if not isinstance(value, dict | list)}
+    return {
+        **{name: job[name] for name in ("id", "kind", "status", "error")},
+        "dataset": dataset and dataset["name"],
+        "model": model and model["id"],
+        "attempts": len(report["attempts"]),
+        "result": result,
+    }
 
 
 def _json(option: str, text: str) -> Any:

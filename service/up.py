@@ -91,6 +91,7 @@ def _start(supervisor: Supervisor, settings: Settings, data_dir: Path, *, host: 
         supervisor.start(valkey.process, valkey.start)
         redis_url = valkey.url
     environment = child_environment(database_url=database_url, redis_url=redis_url, data_dir=str(data_dir))
+    environment = {"MPLCONFIGDIR": str(data_dir / "matplotlib"), **environment}  # its list of fonts, not in the home
     for name, command in (("worker", WORKER_COMMAND), ("API", _api_command(host, port))):
         process = program(name, logs)
         supervisor.start(process, partial(process.start, command, environment=environment))

@@ -11,7 +11,7 @@ from models.ablation import AblationRecipe
 from service.core.tables import Job
 
 PRETRAIN, PROBE = "pretrain", "linear_probe"
-FIGURES = ("top1", "confidence_interval")  # of a probe's result
+FIGURES = ("top1", "confidence_interval", "num_test", "test_split")  # of a probe's result
 
 
 def children_of(session: Session, ablation_id: str) -> Sequence[Job]:
@@ -23,11 +23,12 @@ def children_of(session: Session, ablation_id: str) -> Sequence[Job]:
 def table_of(recipe: AblationRecipe, children: Sequence[Job]) -> dict[str, Any]:
     """What the children measured: a row a combination, in the grid's order, and what is missing.
 
-    {"fields": {field: values}, "cells": [{"values", "runs": [{"seed", "top1", "confidence_interval", "measures",
-    "job_id", "probe_job_id", "model_id"}], "missing": [{"seed", "job_id", "status", "error"}], "mean", "std"}],
-    "best", "num_missing"}. `measures` are those at the end of pretraining (trainer/monitor.py), Table 5's contrastive
-    accuracy and entropy among them; `std` is of the sample, null for a single run; `best` are the values of the highest
-    mean, on the split that the probes were scored on: a description, not a choice that was validated elsewhere.
+    {"fields": {field: values}, "cells": [{"values", "runs": [{"seed", "top1", "confidence_interval", "num_test",
+    "test_split", "measures", "job_id", "probe_job_id", "model_id"}], "missing": [{"seed", "job_id", "status",
+    "error"}], "mean", "std"}], "best", "num_missing"}. `measures` are those at the end of pretraining
+    (trainer/monitor.py), Table 5's contrastive accuracy and entropy among them; `std` is of the sample, null for a
+    single run; `best` are the values of the highest mean, on the split that the probes were scored on: a description,
+    not a choice that was validated elsewhere.
     """
     cells = [_cell(values, recipe.seeds, _of(values, children)) for values in recipe.cells()]
     measured = [cell for cell in cells if cell["mean"] is not None]
@@ -52,7 +53,8 @@ def _cell(values: dict[str, Any], seeds: Sequence[int], children: Sequence[Job])
         if last is not None and last.kind == PROBE and last.status == "succeeded" and last.result:
             run = {"seed": seed, "job_id": of_seed[PRETRAIN].id, "probe_job_id": last.id, "model_id": last.model_id}
             measures = (of_seed[PRETRAIN].result or {}).get("measures", {})
-            runs.append({**run, **{name: last.result[name] for name in FIGURES}, "measures": measures})
+            figures = {name: last.result.get(name) for name in FIGURES}
+            runs.append({**run, **figures, "measures": measures})
         elif last is not None:
             missing.append({"seed": seed, "job_id": last.id, "status": last.status, "error": last.error})
     top1 = [run["top1"] for run in runs]

@@ -2,7 +2,7 @@
 
 ServiceError
 ├── BadRequest           400  bad_request
-├── NotFound             404  not_found
+├── NotFound             404  not_found, no_picture
 ├── Conflict             409  conflict
 ├── TooLarge             413  too_large
 ├── UnsupportedMedia     415  unsupported_media_type

@@ -1,24 +1,21 @@
-"""What happened in a job: its events, metrics, log and checkpoints, and the report of it all."""
+"""What happened in a job: its events, metrics, log and checkpoints."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, Field
 from sqlalchemy import select
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from service.core import jobs
 from service.core.errors import BadRequest, NotFound
-from service.core.tables import Checkpoint, Dataset, JobEvent, Model, Placement
+from service.core.tables import Checkpoint, Placement
 from service.deps import DatabaseDep, SessionDep, SettingsDep, StorageDep
-from service.descriptions import describe_datasets, describe_models
 from service.downloads import send_blob
 from service.event_stream import read_events, stream_events
+from service.metrics import Columns, read_metrics
 from service.routes.jobs import find_job
-from service.schemas.datasets import DatasetOut
 from service.schemas.fields import JobId
-from service.schemas.jobs import CheckpointOut, Events, JobOut
-from service.schemas.models import ModelOut
+from service.schemas.jobs import CheckpointOut, Events
 from service.schemas.page import MAX_LIMIT, Page
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
@@ -64,13 +61,10 @@ def _event_id(text: str) -> int:
 
 
 @router.get("/metrics")
-def get_metrics(job_id: JobId, session: SessionDep) -> dict[str, list[float | str | None]]:
+def get_metrics(job_id: JobId, session: SessionDep) -> Columns:
     """What training measured, as columns of equal length: step, loss, learning_rate, images_per_second, attempt, ..."""
     find_job(session, job_id)
-    statement = select(JobEvent.data, JobEvent.attempt).where(JobEvent.job_id == job_id, JobEvent.type == "metrics")
-    rows = [{**data, "attempt": attempt} for data, attempt in session.execute(statement.order_by(JobEvent.id))]
-    names = {name: None for row in rows for name in row}
-    return {name: [row.get(name) for row in rows] for name in names}
+    return read_metrics(session, job_id)
 
 
 @router.get("/log", response_class=PlainTextResponse)
@@ -105,25 +99,3 @@ def list_checkpoints(job_id: JobId, session: SessionDep) -> Page[CheckpointOut]:
     statement = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
     items = [CheckpointOut.model_validate(row) for row in session.scalars(statement)]
     return Page[CheckpointOut](items=items, next=None)
-
-
-class Report(BaseModel):
-    """A job with what it worked on and what came of it."""
-
-    job: JobOut
-    dataset: DatasetOut | None
-    model: ModelOut | None = Field(description="What it made or measured, with its probes.")
-
-
-@router.get("/report")
-def get_report(job_id: JobId, session: SessionDep) -> Report:
-    """All of a job in one document."""
-    job = find_job(session, job_id)
-    dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
-    model_id = (job.result or {}).get("model_id") or job.model_id
-    model = session.get(Model, model_id) if model_id else None
-    return Report(
-        job=JobOut.model_validate(job),
-        dataset=describe_datasets(session, [dataset])[0] if dataset else None,
-        model=describe_models(session, [model])[0] if model else None,
-    )
