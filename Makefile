@@ -7,7 +7,7 @@ DATA_DIR ?= simclr-data
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help setup demo up test mutations check bench throughput cifar10 chaos lock
+.PHONY: help setup demo experiments up test mutations check bench throughput cifar10 chaos lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,9 @@ setup: .venv/.ready ## the environment, in .venv (PyTorch is a download of sever
 
 demo: setup ## everything once, over HTTP, on DATA=folder-or-archive (default: CIFAR-10, or generated images offline)
 	$(BIN)/simclr demo --data-dir $(DATA_DIR) --port $(PORT) $(if $(DATA),--data "$(DATA)")
+
+experiments: setup ## the paper's own questions as jobs, on DATA=folder-or-archive with classes: one HTML report
+	$(BIN)/simclr experiments --data-dir $(DATA_DIR) --port $(PORT) $(if $(DATA),--data "$(DATA)")
 
 up: setup ## the whole service in the foreground, on DATA_DIR, HOST and PORT
 	$(BIN)/simclr up --data-dir $(DATA_DIR) --host $(HOST) --port $(PORT)

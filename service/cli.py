@@ -16,6 +16,7 @@ from service.core.log import configure_logging
 from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
 from service.demo import demo
+from service.experiments import experiments
 from service.instance import check_host
 from service.process import StartFailed
 from service.up import WORKER_COMMAND
@@ -133,6 +134,7 @@ def migrate_database() -> None:
 
 
 app.command()(demo)
+app.command()(experiments)
 commands.register(app)
 
 if __name__ == "__main__":

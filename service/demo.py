@@ -18,13 +18,12 @@ from typing import Annotated
 import httpx
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from models.probing import probe_obstacle
 from service.client import JSON, ApiError, Client, JobFailed
 from service.core.child import child_command
-from service.demo_stages import ENCODERS, Demo, DemoFailed, K, Stages
+from service.demo_stages import ENCODERS, Demo, DemoFailed, K, Stages, progress_on
 from service.local_files import LocalImage, pack_folder, read_images
 
 MAX_GALLERY = 1000
@@ -70,6 +69,16 @@ def _sample_data(folder: Path) -> Path:
     return archive
 
 
+def archive_of(data: Path | None, data_dir: Path, folder: Path) -> Path:
+    """The archive that `data` is, one of the folder that it is, or sample data; made in `folder` or `data_dir`."""
+    source = data or _sample_data(data_dir / "sample")
+    if not source.is_dir():
+        return source
+    archive = folder / "images.tar"
+    pack_folder(source, archive)
+    return archive
+
+
 @contextmanager
 def running_service(data_dir: Path, port: int) -> Iterator[str]:
     """The embedded stack for as long as the demo runs; its address."""
@@ -112,9 +121,7 @@ def _table(demo: Demo, dataset: JSON, job: JSON, summary: JSON) -> Table:
 
 
 def _run(client: Client, archive: Path) -> JSON:
-    columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    detail = TextColumn("{task.fields[detail]}")
-    with Progress(*columns, detail, console=console, disable=not console.is_terminal) as progress:
+    with progress_on(console) as progress:
         demo = Demo(client, Stages(progress))
         dataset = demo.upload_dataset(archive)
         job = demo.pretrain(dataset)
@@ -159,11 +166,7 @@ def demo(data: DataOption = None, data_dir: DataDirOption = Path("simclr-data"),
     """Run everything once: upload, pretrain, probe, export, promote, index, search."""
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            source = data or _sample_data(data_dir / "sample")
-            if source.is_dir():
-                archive = Path(temporary) / "images.tar"
-                pack_folder(source, archive)
-                source = archive
+            source = archive_of(data, data_dir, Path(temporary))
             with running_service(data_dir, port) as address, Client(address) as client:
                 summary = _run(client, source)
         console.print(f"The model is in {data_dir}; `simclr up --data-dir {data_dir}` serves it.")

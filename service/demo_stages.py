@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from service.client import JSON, Client
 from service.local_files import LocalImage, batches
@@ -23,6 +24,13 @@ Update = Callable[[float, float, str], None]  # done, total, detail
 
 class DemoFailed(Exception):
     """A stage did not do what it must."""
+
+
+def progress_on(console: Console) -> Progress:
+    """The bars of the stages; without a terminal there are none."""
+    columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    detail = TextColumn("{task.fields[detail]}")
+    return Progress(*columns, detail, console=console, disable=not console.is_terminal)
 
 
 @dataclass
@@ -49,7 +57,9 @@ class Stages:
             self.progress.console.print(f"{text}: {elapsed:.1f} s")
 
 
-def _job_progress(update: Update) -> Callable[[JSON], None]:
+def job_progress(update: Update) -> Callable[[JSON], None]:
+    """Moves a stage's bar as its job goes on."""
+
     def show(job: JSON) -> None:
         progress = job["progress"] or {}
         if not progress.get("steps"):
@@ -80,13 +90,13 @@ class Demo:
         """Submit a job and show it until it succeeded."""
         with self.stages.stage(stage, text) as update:
             job = self.client.submit(kind, **fields)
-            return self.client.wait_for_job(job["id"], _job_progress(update))
+            return self.client.wait_for_job(job["id"], job_progress(update))
 
     def upload_dataset(self, archive: Path) -> JSON:
         """Upload, validate and pack the images."""
         with self.stages.stage("dataset", "upload and validate the images") as update:
             dataset = self.client.create_dataset(archive, on_invalid="skip")
-            self.client.wait_for_job(dataset["job_id"], _job_progress(update))
+            self.client.wait_for_job(dataset["job_id"], job_progress(update))
             return self.client.get(f"/v1/datasets/{dataset['id']}")
 
     def pretrain(self, dataset: JSON) -> JSON:

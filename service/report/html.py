@@ -46,6 +46,12 @@ def section(report: JSON) -> Markup:
     return Markup(fragment)  # noqa: S704  # the template has escaped what it holds
 
 
+def claims_section(claims: Sequence[JSON], about: str) -> Markup:
+    """What became of each claim (service/claims.py), as a fragment of a page."""
+    fragment = _templates.get_template("claims.html").render(claims=claims, about=about)
+    return Markup(fragment)  # noqa: S704  # the template has escaped what it holds
+
+
 def page(title: str, fragments: Sequence[Markup]) -> str:
     """A whole page of fragments; each must be Markup, as text is escaped."""
     return _templates.get_template("page.html").render(title=title, fragments=fragments)

@@ -8,6 +8,7 @@ from service.report.parts import JSON, written
 
 OPERATIONS = "augmentation.operations"
 MAX_COMPOSED = 2
+COLOR = ["color_jitter", "grayscale"]  # App. A's colour distortion
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,21 @@ def _of_compositions(table: JSON, values: Sequence[Sequence[str]]) -> Matrix | N
 def compositions(values: Sequence[Sequence[str]]) -> list[tuple[str, str]] | None:
     """First and second operation of each list; of a single one twice the same, which is Fig. 5's diagonal.
 
-    What all lists share in front, such as the crop of both branches, is left out as long as one is longer than a pair.
+    Color jitter with grayscale after it is one operation, colour distortion. What all lists share in front, such as
+    the crop of both branches, is left out as long as one is longer than a pair.
     None if they aren't single operations and pairs.
     """
-    lists = [list(value) for value in values]
+    lists = [_with_color(value) for value in values]
     while max(map(len, lists)) > MAX_COMPOSED and all(lists) and len({value[0] for value in lists}) == 1:
         lists = [value[1:] for value in lists]
     if not all(1 <= len(value) <= MAX_COMPOSED for value in lists):
         return None
     return [(value[0], value[-1]) for value in lists]
+
+
+def _with_color(operations: Sequence[str]) -> list[str]:
+    names = list(operations)
+    for i in range(len(names) - 1):
+        if names[i : i + 2] == COLOR:
+            return [*names[:i], "color", *names[i + 2 :]]
+    return names

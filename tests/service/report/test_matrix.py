@@ -61,6 +61,17 @@ def test_what_all_lists_share_in_front_is_left_out_where_it_must_be(
     assert compositions(values) == pairs
 
 
+def test_color_distortion_is_one_operation() -> None:
+    """Jitter with grayscale after it; in another order, or apart, they are two."""
+    color = ["color_jitter", "grayscale"]
+    assert compositions([["crop", *color], [*color, "crop"], color]) == [
+        ("crop", "color"),
+        ("color", "crop"),
+        ("color", "color"),
+    ]
+    assert compositions([["grayscale", "color_jitter"], ["crop"]]) == [("grayscale", "color_jitter"), ("crop", "crop")]
+
+
 @pytest.mark.parametrize(
     "grid",
     [
