@@ -383,6 +383,20 @@ MUTATIONS = [
         "tests/trainer/test_distributed.py",
     ),
     Mutation(
+        "report: Fig. 5's first operation is across",
+        "service/report/matrix.py",
+        "[(value[0], value[-1]) for value in lists]",
+        "[(value[-1], value[0]) for value in lists]",
+        "tests/service/report/test_matrix.py",
+    ),
+    Mutation(
+        "report: confusion as shares of what was predicted",
+        "service/report/probe.py",
+        "counts.sum(axis=1, keepdims=True)",
+        "counts.sum(axis=0, keepdims=True)",
+        "tests/service/report/test_probe.py",
+    ),
+    Mutation(
         "loop: a rank stops alone",
         "trainer/loop.py",
         "stop, save = ranks.any(should_stop(), time.monotonic() >= save_at)",

@@ -289,6 +289,15 @@ def test_an_ablation_trains_and_probes_its_grid(client: Client, dataset: JSON) -
     assert len(parts) == 4
 
 
+def test_every_kind_of_job_has_a_report(client: Client, pretrained: JSON) -> None:
+    """What the jobs of this service measured so far is drawn on their pages, but for those that measure nothing."""
+    newest = {job["kind"]: job["id"] for job in client.pages("/v1/jobs", status="succeeded")}
+    assert newest.keys() >= {"ingest", "pretrain"}
+    for kind, job_id in newest.items():
+        page = client.report(job_id, "html").decode()
+        assert ("data:image/png;base64," in page) == (kind not in {"ingest", "index"}), kind
+
+
 def test_what_is_wrong_is_named(client: Client, dataset: JSON) -> None:
     """A recipe that can't be trained is refused before it is queued, by field and by what is allowed."""
     with pytest.raises(ApiError, match=r"recipe\.batch_size: at most 300") as failure:

@@ -45,15 +45,10 @@ def _of_two_fields(table: JSON, fields: Mapping[str, Sequence[Any]]) -> Matrix:
 
 def _cell(table: JSON, values: Mapping[str, Any]) -> JSON | None:
     for cell in table["cells"]:
-        if all(_same(cell["values"][name], value) for name, value in values.items()):
+        if all(cell["values"][name] == value for name, value in values.items()):
             found: JSON = cell
             return found
     return None
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal, but that true is not 1."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _of_compositions(table: JSON, values: Sequence[Sequence[str]]) -> Matrix | None:

@@ -38,7 +38,7 @@ def test_the_same_report_is_the_same_bytes() -> None:
     """Whatever matplotlib was told before, and in several threads at once; no date and no version is in the file."""
     made = samples.ablation(samples.TWO_FIELDS)
     first = picture(made)
-    with mpl.rc_context({"font.size": 20, "axes.facecolor": "black"}), ThreadPoolExecutor(4) as threads:
+    with mpl.rc_context({"font.size": 20, "figure.facecolor": "black"}), ThreadPoolExecutor(4) as threads:
         assert set(threads.map(picture, [made] * 4)) == {first}
         assert mpl.rcParams["font.size"] == 20
     assert first is not None
@@ -47,7 +47,7 @@ def test_the_same_report_is_the_same_bytes() -> None:
 
 def test_names_are_drawn_as_they_are() -> None:
     """No formula, no second line, no glyph that the font lacks, no endless label: nothing fails or warns."""
-    hostile = ("$\\frac{", "a\nb\t\x07", "\N{CJK UNIFIED IDEOGRAPH-732B}")
+    hostile = ("$\\frac{$", "a\nb\t\x07", "\N{CJK UNIFIED IDEOGRAPH-732B}")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert picture(samples.linear_probe(hostile)) is not None

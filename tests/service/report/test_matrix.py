@@ -20,14 +20,6 @@ def test_two_fields_are_rows_and_columns() -> None:
     assert means(TWO_FIELDS) == [[10.5, 11.5, 12.5], [13.5, 14.5, 15.5]]
 
 
-def test_true_and_one_are_different_values() -> None:
-    """A field of 0 and 1 beside one of yes and no doesn't mix up their cells."""
-    assert means({"loss.normalize": [False, True], "augmentation.color_strength": [0, 1]}) == [
-        [10.5, 11.5],
-        [12.5, 13.5],
-    ]
-
-
 def test_single_operations_are_on_fig_5s_diagonal() -> None:
     """Without the crop that all share: colour alone, colour then blur; blur then colour, blur alone."""
     matrix = matrix_of(ablation(FIG_5)["table"])

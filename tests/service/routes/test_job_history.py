@@ -1,4 +1,4 @@
-"""Events, metrics, logs, checkpoints and reports of jobs over HTTP."""
+"""Events, metrics, logs and checkpoints of jobs over HTTP."""
 
 import json
 import random
@@ -241,15 +241,6 @@ def test_checkpoints_newest_first(api: httpx.Client, database: Database, job_id:
     assert [item["step"] for item in page["items"]] == [20, 10]
     assert page["items"][0].keys() == {"step", "attempt", "sha256", "num_bytes", "created_at"}
     assert page["next"] is None
-
-
-def test_a_report_has_all_of_a_job(api: httpx.Client, database: Database, job_id: str) -> None:
-    """Job, data set and model with its probes, as their own paths show them."""
-    end(database, job_id)
-    report = api.get(f"/v1/jobs/{job_id}/report").json()
-    assert report["job"] == api.get(f"/v1/jobs/{job_id}").json()
-    assert report["dataset"] == api.get(f"/v1/datasets/{report['job']['dataset_id']}").json()
-    assert report["model"] == api.get(f"/v1/models/{report['job']['model_id']}").json()
 
 
 @pytest.mark.parametrize("part", ["", "/events", "/metrics", "/log", "/checkpoints", "/report"])
