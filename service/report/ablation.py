@@ -37,7 +37,13 @@ def tables(report: JSON) -> list[Table]:
     fields = list(varied(table["fields"]) or table["fields"])
     measured = any(run["measures"] for cell in table["cells"] for run in cell["runs"])
     of_paper = paper.table_of(list(varied(table["fields"])))
-    columns = [*fields, "Top-1, mean (%)", "Std over seeds", "Runs", "Half-width of a run's 95% interval"]
+    columns = [
+        *fields,
+        "Top-1, mean (%)",
+        "Std over seeds (points)",
+        "Runs",
+        "Half-width of a run's 95% interval (points)",
+    ]
     columns += ["Contrastive accuracy (%)", "Entropy (nats)"] if measured else []
     columns += [f"Paper, {of_paper.name} (%)"] if of_paper else []
     rows = []

@@ -73,7 +73,7 @@ TABLES = (
     ),
     _table(
         "Table 4",
-        DEFAULT,
+        f"{DEFAULT}, negatives of one view (B.10)",
         {"loss.name", "loss.semi_hard"},
         [
             (_loss("margin"), 50.9),

@@ -27,7 +27,7 @@ def tables(report: JSON) -> list[Table]:
     note = f"Of {count(result['num_test'])} images that score it; the interval is the bootstrap's over these images."
     if "label_fraction" in result:
         note += f" {percent(result['label_fraction'])}% of the labels were learned from: {count(result['num_labels'])}."
-    classes = [(name, percent(share)) for name, share in result["per_class"].items()]
+    classes = [(name, percent(share)) for name, share in in_order(report).items()]
     return [
         Table("Accuracy", ("Score", "%", "95% interval"), rows, note),
         Table("Class by class", ("Class", "Accuracy (%)"), classes),
@@ -45,7 +45,7 @@ def draw(report: JSON) -> Figure | None:
     result = report["job"]["result"]
     if not result or not result["per_class"]:
         return None
-    bars = shown_classes(result["per_class"])
+    bars = shown_classes(in_order(report))
     confusion = result.get("confusion")
     height = 1.6 + 0.22 * max(len(bars), len(result["classes"]) if confusion else 0, 10)
     figure = new_figure(9.5 if confusion else 5.5, min(height, 8.5))
@@ -54,6 +54,13 @@ def draw(report: JSON) -> Figure | None:
     if confusion:
         _draw_confusion(panels[1], result["classes"], row_shares(confusion))
     return figure
+
+
+def in_order(report: JSON) -> dict[str, float]:
+    """Accuracy by class in the order of the data set's classes: the database keeps none of a result's keys."""
+    per_class: dict[str, float] = report["job"]["result"]["per_class"]
+    classes = report["job"]["result"].get("classes") or (report["dataset"] or {}).get("classes") or sorted(per_class)
+    return {name: per_class[name] for name in classes if name in per_class}
 
 
 def shown_classes(per_class: JSON) -> dict[str, float]:

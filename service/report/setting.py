@@ -5,6 +5,7 @@ from datetime import datetime
 
 from service.report.parts import JSON, Fact, count, seconds, written
 
+ORDER = ("train", "val", "test")  # the database keeps no order of keys
 SPLITS = {"held_out": "a fifth of the training images, held out"}
 
 
@@ -18,7 +19,8 @@ def _dataset(report: JSON) -> list[Fact]:
     dataset = report["dataset"]
     if dataset is None:
         return [("Data set", "deleted" if report["job"]["kind"] != "index" else "")]
-    splits = ", ".join(f"{count(part['num_images'])} {name}" for name, part in (dataset["splits"] or {}).items())
+    parts = sorted((dataset["splits"] or {}).items(), key=lambda item: ORDER.index(item[0]))
+    splits = ", ".join(f"{count(part['num_images'])} {name}" for name, part in parts)
     classes = f"; {len(dataset['classes'])} classes" if dataset["classes"] else ""
     images = f"{count(dataset['num_images'])} images ({splits}){classes}" if splits else ""
     return [("Data set", f"{dataset['name']} ({dataset['id']})"), ("Images", images)]
@@ -74,7 +76,13 @@ def _scoring(report: JSON) -> list[Fact]:
     if "num_test" not in result:
         return []
     learned = f"{count(result['num_train'])} images" if "num_train" in result else ""
-    return [("Layer", str(result.get("layer", ""))), ("Learned from", learned), ("Scored on", scored_on(result))]
+    votes = f"{result['k']}, temperature {written(result['temperature'])}" if "k" in result else ""
+    return [
+        ("Layer", str(result.get("layer", ""))),
+        ("Neighbours that vote", votes),
+        ("Learned from", learned),
+        ("Scored on", scored_on(result)),
+    ]
 
 
 def scored_on(result: JSON) -> str:

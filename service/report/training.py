@@ -28,7 +28,7 @@ class Panel:
 
 
 PANELS = (
-    Panel("Loss", "nats", {"loss": "loss"}),
+    Panel("Loss", "", {"loss": "loss"}),  # its unit is that of the recipe's
     Panel("Contrastive accuracy", "% of views", {"contrastive_accuracy": "accuracy"}, scale=100),
     Panel("Entropy of the softmax", "nats", {"entropy": "entropy"}),
     Panel("Effective rank", "directions", {"effective_rank_h": "h", "effective_rank_z": "z"}),
@@ -45,7 +45,7 @@ def tables(report: JSON) -> list[Table]:
     measures = {**newest, **result.get("measures", {})}
     rows = [
         ("Steps", count(result.get("steps", (job["progress"] or {}).get("step")))),
-        ("Loss (nats)", number(result.get("loss", newest.get("loss")), 4)),
+        (f"Loss ({_unit_of_loss(report)})", number(result.get("loss", newest.get("loss")), 4)),
         ("Contrastive accuracy (%)", percent(measures.get("contrastive_accuracy"))),
         ("Entropy (nats)", number(measures.get("entropy"))),
         ("Alignment", number(measures.get("alignment"))),
@@ -58,7 +58,7 @@ def tables(report: JSON) -> list[Table]:
     model = report["model"]
     if model:
         rows.append(("ONNX parity (least cosine)", f"{model['parity_cosine']:.6f}"))
-    note = "Measures of up to 256 images of a step; images a second over all attempts."
+    note = f"Measures of up to 256 images of a step; images a second {'over all attempts' if result else 'just now'}."
     return [Table("At the end" if result else "So far", ("Measure", "Value"), rows, note), *_probes(model)]
 
 
@@ -83,20 +83,24 @@ def draw(report: JSON) -> Figure | None:
     figure = new_figure(8, 0.3 + 2.1 * num_rows)
     all_axes = figure.subplots(num_rows, NUM_COLUMNS, sharex=True, squeeze=False).flat
     for axes, panel in zip(all_axes, panels, strict=False):
-        _draw_panel(axes, panel, metrics)
+        _draw_panel(axes, panel, metrics, panel.unit or _unit_of_loss(report))
     for axes in list(all_axes)[len(panels) :]:
         axes.set_axis_off()
     return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel, metrics: JSON) -> None:
+def _unit_of_loss(report: JSON) -> str:
+    return "no unit" if report["job"]["recipe"].get("loss", {}).get("name") == "margin" else "nats"
+
+
+def _draw_panel(axes: Axes, panel: Panel, metrics: JSON, unit: str) -> None:
     for (name, words), color in zip(panel.measures.items(), COLORS, strict=False):
         steps, values = curve(metrics, name)
         axes.plot(steps, [panel.scale * value for value in values], color=color, label=words)
     for step in attempts_begin(metrics):
         axes.axvline(step, color=GRAY, linestyle=":", linewidth=1)
     axes.set_title(panel.title, color=DARK)
-    axes.set_ylabel(panel.unit)
+    axes.set_ylabel(unit)
     axes.set_xlabel("step")
     axes.tick_params(labelbottom=True)
     grid(axes, "y")

@@ -30,7 +30,7 @@ Format = Annotated[
 
 @router.get("/report", response_model=Report, responses={200: {"content": CONTENT}})
 def get_report(job_id: JobId, request: Request, database: DatabaseDep, chosen: Format = None) -> Response:
-    """All of a job in one document: as JSON, as a page of one file, or as its picture.
+    """All of a job in one document, by the Accept header: as JSON, as a page of one file, or as its picture.
 
     Of an unfinished job, what there is so far. A kind with nothing to draw, and a job that has measured nothing yet,
     have no picture: 404 `no_picture`.

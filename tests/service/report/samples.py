@@ -43,7 +43,7 @@ def report(kind: str, result: JSON | None = None, **fields: Any) -> JSON:
         "status": "ready",
         "num_images": 6000,
         "classes": ["cat", "dog"],
-        "splits": {"train": {"num_images": 5000}, "test": {"num_images": 1000}},
+        "splits": {"test": {"num_images": 1000}, "train": {"num_images": 5000}},
     }
     model = {"id": "mdl_1", "recipe": RECIPE, "parity_cosine": 0.99999, "layers": {"h": 128}, "probes": {}}
     attempt = {"attempt": 1, "started_at": started, "ended_at": ended, "status": status, "reason": None}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.report.probe import MAX_BARS, draw, row_shares, shown_classes, tables
+from service.report.probe import MAX_BARS, draw, in_order, row_shares, shown_classes, tables
 from tests.service.report.samples import linear_probe, report
 
 
@@ -35,6 +35,16 @@ def test_the_confusion_matrix_has_each_share_in_its_cell() -> None:
     texts = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in confusion.texts}
     assert (texts[1, 0], texts[0, 1], texts[2, 1]) == ("30", "10", "30")
     assert (confusion.get_ylabel(), confusion.get_xlabel()) == ("class", "taken for")
+
+
+def test_classes_are_in_the_data_sets_order() -> None:
+    """Whatever order the result's keys have; of a probe that doesn't list the classes, by the data set's."""
+    made = linear_probe()
+    result = made["job"]["result"]
+    result["per_class"] = dict(reversed(result["per_class"].items()))
+    assert list(in_order(made)) == ["cat", "dog", "eel"]
+    del result["classes"], result["per_class"]["eel"]
+    assert list(in_order(made)) == ["cat", "dog"]  # those of the data set
 
 
 def test_a_class_without_test_images_has_no_shares() -> None:

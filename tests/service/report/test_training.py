@@ -54,6 +54,16 @@ def test_the_figures_at_the_end_are_those_of_the_result() -> None:
     assert probes.rows == [("linear_probe", "50.1", "1,000", "job_9")]
 
 
+def test_the_margin_loss_is_not_in_nats() -> None:
+    """It is a distance; the others are logarithms of probabilities."""
+    made = pretrain()
+    made["job"]["recipe"] = {"loss": {"name": "margin"}}
+    figure = draw(made)
+    assert figure is not None
+    assert figure.axes[0].get_ylabel() == "no unit"
+    assert tables(made)[0].rows[1] == ("Loss (no unit)", "0.6789")
+
+
 def test_a_run_that_goes_on_shows_what_there_is() -> None:
     """The newest of the curves; before the first point there is no picture."""
     made = pretrain()
