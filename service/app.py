@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI
 
 from service import openapi, problems
+from service.classifiers import ClassifierCache
 from service.core.db import Database
 from service.core.settings import Settings, get_settings
 from service.core.storage import LocalStorage, open_storage
@@ -17,6 +18,7 @@ from service.headers import SecurityHeaders
 from service.limits import BodyLimit
 from service.routes import (
     aliases,
+    classify,
     collections,
     datasets,
     embeddings,
@@ -41,6 +43,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     images.router,
     collections.router,
     embeddings.router,
+    classify.router,
     search.router,
     system.router,
 )
@@ -70,7 +73,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             storage.sweep()
         with closing(Database(settings.database_url)) as database:
             async with Embedding(settings, database, storage) as embedding:
-                app.state.services = Services(settings, database, storage, embedding)
+                app.state.services = Services(
+                    settings, database, storage, embedding, ClassifierCache(database, storage)
+                )
                 _spare_the_collector()
                 yield
 

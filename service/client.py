@@ -135,6 +135,13 @@ class Client:
         items: list[JSON] = self.request("POST", "/v1/images", data=data, files=files).json()["items"]
         return items
 
+    def classify(self, images: Sequence[tuple[str, bytes]], *, probe: str, top_k: int) -> list[JSON]:
+        """What (file name, bytes) pairs are taken for by the classifier of the job `probe`: an item each."""
+        form = {"probe": probe, "top_k": str(top_k)}
+        files = [("files", image) for image in images]
+        items: list[JSON] = self.request("POST", "/v1/classify", data=form, files=files).json()["data"]
+        return items
+
     def search(self, **query: Any) -> JSON:
         """POST a search by image_id, vector, positive and negative ids, or a batch of `queries`."""
         found: JSON = self.request("POST", "/v1/search", json=query).json()

@@ -1,4 +1,4 @@
-"""The command line as a client of a running service: data sets, jobs, models, images and search."""
+"""The command line as a client of a running service: data sets, jobs, models, images, search and classes."""
 
 import json
 from collections.abc import Iterator
@@ -281,6 +281,19 @@ def search(
         show_list(iter(rows), columns, k)
 
 
+def classify(
+    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    probe: Annotated[str, typer.Option(help="Id of the linear_probe or finetune job that made the classifier.")],
+    top_k: Annotated[int, typer.Option(help="Classes.")] = 5,
+    url: Url = LOCAL,
+) -> None:
+    """Say what an image shows."""
+    with connected(url) as client:
+        [item] = client.classify([(image.name, image.read_bytes())], probe=probe, top_k=top_k)
+        rows = [{**likely, "probability": f"{likely['probability']:.4f}"} for likely in item["classes"]]
+        show_list(iter(rows), [Column("probability", "probability"), Column("class", "name")], top_k)
+
+
 def nodes(url: Url = LOCAL) -> None:
     """List the workers, with their free slots and the jobs that they run."""
     titles = ("name", "alive", "address", "free", "running")
@@ -302,4 +315,5 @@ def register(app: typer.Typer) -> None:
     for name, part in (("datasets", datasets), ("jobs", jobs), ("models", models), ("images", images)):
         app.add_typer(part, name=name)
     app.command()(search)
+    app.command()(classify)
     app.command()(nodes)

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from service.classifiers import ClassifierCache
 from service.core.db import Database
 from service.core.settings import Settings
 from service.core.storage import Storage
@@ -21,6 +22,7 @@ class Services:
     database: Database
     storage: Storage
     embedding: Embedding
+    classifiers: ClassifierCache
 
 
 async def _services(request: Request) -> Services:

@@ -13,8 +13,10 @@ from sqlalchemy import cast, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from models.classifier import HEAD_FILE
 from service.core import jobs
 from service.core.db import Database
+from service.core.heads import head_folder
 from service.core.ids import new_id
 from service.core.storage import Storage, sha256_of
 from service.core.tables import Checkpoint, Dataset, DatasetRejection, Job, Model
@@ -42,7 +44,10 @@ def upload(storage: Storage, job: Job, run: RunFolder, result: Result) -> Record
         case "ingest":
             files = _store(storage, f"datasets/{job.dataset_id}/pack-{job.attempt}", run.output, PACK_FILES)
             return partial(_record_dataset, files=files, result=result)
-        case "linear_probe" | "knn_probe":
+        case "linear_probe":
+            files = _store(storage, head_folder(job.id, job.attempt), run.output, (HEAD_FILE,))
+            return partial(_record_classifier, files=files, result=result)
+        case "knn_probe":
             return partial(_record_probe, result=result)
         case _:
             return lambda *_: result
@@ -93,6 +98,11 @@ def _record_dataset(session: Session, job: Job, *, files: Files, result: Result)
     session.execute(statement.values(status="ready", files=files, **columns))
     _reject(session, job.dataset_id, result["rejected"])
     return columns
+
+
+def _record_classifier(session: Session, job: Job, *, files: Files, result: Result) -> Result:
+    shown = {name: {"sha256": file["sha256"], "num_bytes": file["num_bytes"]} for name, file in files.items()}
+    return {**_record_probe(session, job, result=result), "files": shown}
 
 
 def _record_probe(session: Session, job: Job, *, result: Result) -> Result:

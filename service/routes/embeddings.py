@@ -1,7 +1,6 @@
 """Embeddings of images that are not stored."""
 
 import base64
-import binascii
 from io import BytesIO
 
 import numpy as np
@@ -9,10 +8,9 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from service import bodies
-from service.core.errors import Invalid
 from service.deps import ServicesDep
 from service.embedding import Timings
-from service.image_upload import check_number
+from service.image_inputs import read_inputs
 from service.schemas.embeddings import EmbeddingForm, EmbeddingItem, EmbeddingList, EmbeddingRequest, Usage
 
 router = APIRouter(prefix="/v1/embeddings", tags=["search"])
@@ -34,7 +32,7 @@ async def create_embeddings(request: Request, services: ServicesDep) -> Response
     """
     timings = Timings()
     async with bodies.read_body(request, EmbeddingRequest, EmbeddingForm) as body:
-        contents = await _contents(body, services.settings.max_images_per_request)
+        contents = await read_inputs(body, services.settings.max_images_per_request)
     model = await services.embedding.models.get(body.model)
     vectors = await services.embedding.embed(contents, model, body.layer, timings)
     if NPY_TYPE in request.headers.get("accept", ""):
@@ -47,23 +45,6 @@ async def create_embeddings(request: Request, services: ServicesDep) -> Response
         usage=Usage(num_images=len(vectors)),
     )
     return Response(answer.model_dump_json(), media_type="application/json", headers=timings.header())
-
-
-async def _contents(body: EmbeddingRequest | EmbeddingForm, most: int) -> list[bytes]:
-    if isinstance(body, EmbeddingForm):
-        check_number(len(body.files), most)
-        return [await file.read() for file in body.files]
-    uris = [body.input] if isinstance(body.input, str) else body.input
-    check_number(len(uris), most)
-    return [_decode_uri(uri, i) for i, uri in enumerate(uris)]
-
-
-def _decode_uri(uri: str, position: int) -> bytes:
-    try:
-        return base64.b64decode(uri.partition(",")[2], validate=True)
-    except binascii.Error as error:
-        field = {"field": f"input.{position}", "message": f"not base64: {error}"}
-        raise Invalid(f"input.{position}: not base64", errors=[field]) from error
 
 
 def _written(vector: NDArray[np.float32], encoding: str) -> list[float] | str:

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Literal
 
-from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.schemas.fields import NAME_PATTERN
+from service.schemas.image_inputs import ImageFiles, ImageUris
 from service.schemas.images import ModelKey
 
-DataUri = Annotated[str, Field(pattern=r"^data:[^,]{0,200};base64,", description="data:image/png;base64,…")]
 Layer = Annotated[
     str, Field(pattern=NAME_PATTERN, description="h, or another layer that the model exports, such as z.")
 ]
@@ -26,16 +25,12 @@ class EmbeddingOptions(BaseModel):
     )
 
 
-class EmbeddingRequest(EmbeddingOptions):
+class EmbeddingRequest(EmbeddingOptions, ImageUris):
     """Images as data URIs."""
 
-    input: DataUri | Annotated[list[DataUri], Field(min_length=1)] = Field(description="One image or many.")
 
-
-class EmbeddingForm(EmbeddingOptions):
+class EmbeddingForm(EmbeddingOptions, ImageFiles):
     """Images as files."""
-
-    files: list[UploadFile] = Field(min_length=1, description="JPEG, PNG or WebP files.")
 
 
 class EmbeddingItem(BaseModel):

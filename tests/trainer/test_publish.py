@@ -1,5 +1,6 @@
 """What a job leaves: a model, probe figures, a data set; all of it or nothing."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy import func, select
 
 from service.core import jobs
 from service.core.db import Database
+from service.core.heads import head_folder
 from service.core.storage import LocalStorage, sha256_of
 from service.core.tables import Checkpoint, Dataset, DatasetRejection, Job, Model
 from tests.trainer.job_plane import add_dataset, add_model, get, submit
@@ -31,6 +33,7 @@ INGESTED: dict[str, Any] = {
     "splits": {"train": {"num_images": 3, "per_class": [2, 1]}},
     "image_sizes": {"min": [1, 1], "median": [2, 2], "max": [3, 3]},
 }
+FILES = {"head.npz": {"sha256": hashlib.sha256(b"content of head.npz").hexdigest(), "num_bytes": 19}}
 REJECTED = [{"name": "a/x.txt", "code": "undecodable", "detail": "no image"}]
 
 
@@ -39,7 +42,7 @@ def run(tmp_path: Path) -> RunFolder:
     """A run folder with all that a process may leave in it."""
     run = RunFolder(tmp_path / "run")
     run.output.mkdir(parents=True)
-    for name in ("model.onnx", "encoder.pt", "pixels.bin", "index.npz", "manifest.json"):
+    for name in ("model.onnx", "encoder.pt", "pixels.bin", "index.npz", "manifest.json", "head.npz"):
         (run.output / name).write_text(f"content of {name}")
     (run.output / "model.json").write_text(json.dumps(ABOUT))
     return run
@@ -80,7 +83,7 @@ def test_pretraining_leaves_a_model(database: Database, storage: LocalStorage, r
 def test_probes_that_end_together_are_both_on_the_model(
     database: Database, storage: LocalStorage, run: RunFolder
 ) -> None:
-    """Neither of two concurrent probes overwrites the other's figures."""
+    """Neither of two concurrent probes overwrites the other's figures; files are the job's, not the model's."""
     fields = {"dataset_id": add_dataset(database), "model_id": add_model(database)}
     probes = [running(database, kind, **fields) for kind in ("linear_probe", "knn_probe")]
     with ThreadPoolExecutor(2) as pool:
@@ -96,12 +99,29 @@ def test_a_models_figures_are_those_of_h(database: Database, storage: LocalStora
     of_h = running(database, "linear_probe", recipe={"layer": "h"}, **fields)
     succeed(database, storage, of_h, run, {"layer": "h", "top1": 0.5})
     of_z = running(database, "linear_probe", recipe={"layer": "z"}, **fields)
-    assert succeed(database, storage, of_z, run, {"layer": "z", "top1": 0.4}).result == {"layer": "z", "top1": 0.4}
+    ended = succeed(database, storage, of_z, run, {"layer": "z", "top1": 0.4})
+    assert ended.result == {"layer": "z", "top1": 0.4, "files": FILES}
     for kind in ("layer_sweep", "transform_probe"):
         assert succeed(database, storage, running(database, kind, **fields), run, {"k": 1}).result == {"k": 1}
     with database.transaction() as session:
         probes = session.get_one(Model, "mdl_1").probes
     assert probes == {"linear_probe": {"layer": "h", "top1": 0.5, "job_id": of_h.id, "dataset_id": "ds_1"}}
+
+
+def test_an_attempt_that_was_given_up_leaves_the_head_as_it_is(
+    database: Database, storage: LocalStorage, run: RunFolder
+) -> None:
+    """A late agent stores its head beside that of the attempt that succeeded, whose sha256 the job names."""
+    fields = {"dataset_id": add_dataset(database), "model_id": add_model(database)}
+    first = running(database, "linear_probe", **fields)
+    with database.transaction() as session:
+        second = jobs.start(session, jobs.requeue(session, jobs.hold(session, first.id, 1), "node_lost"))
+    ended = succeed(database, storage, second, run, {"layer": "h"})
+    (run.output / "head.npz").write_text("another head")
+    publish.upload(storage, first, run, {"layer": "h"})
+    assert storage.get(f"{head_folder(ended.id, ended.attempt)}/head.npz") == b"content of head.npz"
+    assert ended.result is not None
+    assert ended.result["files"] == FILES
 
 
 def test_ingestion_leaves_a_ready_data_set(database: Database, storage: LocalStorage, run: RunFolder) -> None:

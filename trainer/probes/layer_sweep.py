@@ -18,7 +18,8 @@ from trainer.pack import Pack
 from trainer.probes.features import BATCH_SIZE, FrozenModel, ProbeData, layer_data
 from trainer.probes.geometry import alignment, effective_rank, uniformity
 from trainer.probes.knn import knn_confusion
-from trainer.probes.linear import linear_confusion, train_head
+from trainer.probes.linear import train_head
+from trainer.probes.linear_scores import linear_confusion
 from trainer.probes.progress import StageProgress
 from trainer.probes.scores import accuracy, confidence_interval
 from trainer.probes.splits import probe_splits

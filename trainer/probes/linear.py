@@ -1,6 +1,6 @@
 """The linear probe: multinomial logistic regression on frozen h (Section 2.3, B.8).
 
-Legend: N training images, M test images, D size of h, K classes with training images.
+Legend: N training images, D size of h, K classes with training images.
 """
 
 import math
@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from models.classifier import HEAD_FILE
 from models.config import LinearProbeRecipe, LogisticFit
-from trainer.probes.features import Features, ProbeData, probe_data
+from trainer.probes.features import Features, probe_data
+from trainer.probes.linear_scores import linear_scores, save_head
 from trainer.probes.logistic import LinearHead, Spectrum, fit
 from trainer.probes.progress import StageProgress
-from trainer.probes.scores import accuracy, accuracy_per_class, confidence_interval, confusion_matrix
 from trainer.probes.splits import stratified
 from trainer.run import RunFolder
 
@@ -26,14 +26,13 @@ from trainer.run import RunFolder
 PATH_TOLERANCE = 1e-4
 FINAL_TOLERANCE = 1e-6
 PATIENCE = 3  # clearly worse values after which weaker ones aren't tried
-MIN_CLASSES_TOP5 = 6
-MAX_CLASSES_CONFUSION = 100  # a matrix of 1,000 classes would be a million numbers in the job's row
 
 
 def run_linear_probe(run: RunFolder) -> dict[str, Any]:
     """Fit a linear classifier on the training split's h and score it on the test split; the job's result.
 
-    l2 is picked on a held-out part of the training split; the test split is read once, after that.
+    l2 is picked on a held-out part of the training split; the test split is read once, after that. The classifier is
+    left in the output.
     The result: layer, top1, top5 (with 6 classes or more), l2, num_train, num_test, test_split,
     per_class {class: accuracy}, classes, confusion (rows are the true classes in the order of `classes`; with 100
     classes or fewer), confidence_interval [low, high] of top1, seconds.
@@ -43,13 +42,14 @@ def run_linear_probe(run: RunFolder) -> dict[str, Any]:
     recipe = LinearProbeRecipe.model_validate(run.spec().recipe)
     data = probe_data(run, recipe.layer)
     head, seen, l2 = train_head(data.train, recipe, run)
+    save_head(run.output / HEAD_FILE, head, seen, data.classes, recipe.layer)
     return {
         "layer": recipe.layer,
         "l2": l2,
         "num_train": len(data.train),
         "num_test": len(data.test),
         "test_split": data.test_split,
-        **_scores(head, seen, data, recipe.seed),
+        **linear_scores(head, seen, data.test, data.classes, seed=recipe.seed),
         "seconds": time.monotonic() - started,
     }
 
@@ -102,25 +102,3 @@ def pick_l2(
             break
     progress.finish()
     return best_l2, best_head
-
-
-def linear_confusion(head: LinearHead, seen: Tensor, test: Features, num_classes: int) -> NDArray[np.int64]:
-    """Counts (num_classes, num_classes) of the test images, by class and by what the head takes them for."""
-    predicted = seen[head.logits(test.h).argmax(dim=1)]  # (M,)
-    return confusion_matrix(test.labels.cpu().numpy(), predicted.cpu().numpy(), num_classes)
-
-
-def _scores(head: LinearHead, seen: Tensor, data: ProbeData, seed: int) -> dict[str, Any]:
-    confusion = linear_confusion(head, seen, data.test, len(data.classes))
-    scores: dict[str, Any] = {
-        "top1": accuracy(confusion),
-        "confidence_interval": confidence_interval(confusion, seed=seed),
-        "classes": list(data.classes),
-        "per_class": accuracy_per_class(confusion, data.classes),
-    }
-    if len(data.classes) <= MAX_CLASSES_CONFUSION:
-        scores["confusion"] = confusion.tolist()
-    if len(seen) >= MIN_CLASSES_TOP5:
-        top5 = seen[head.logits(data.test.h).topk(5).indices]  # (M, 5)
-        scores["top5"] = float((top5 == data.test.labels[:, None]).any(dim=1).double().mean())
-    return scores

@@ -26,7 +26,8 @@ from trainer.augment.rotation import Rotation
 from trainer.augment.sobel import Sobel
 from trainer.pack import Pack
 from trainer.probes.features import BATCH_SIZE, Features, FrozenModel
-from trainer.probes.linear import linear_confusion, train_head
+from trainer.probes.linear import train_head
+from trainer.probes.linear_scores import linear_confusion
 from trainer.probes.progress import StageProgress
 from trainer.probes.scores import accuracy, confidence_interval
 from trainer.probes.splits import ProbeSplits, image_splits

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 import trainer.probes.linear
+from models.classifier import HEAD_FILE, Classifier
 from models.config import LinearProbeRecipe
 from tests.trainer.probes.run_folders import events, noisy_images, pixels_h, probe_run
 from trainer.pack import NO_LABEL
@@ -74,13 +75,17 @@ def test_the_probe_does_what_scikit_learn_does(tmp_path: Path) -> None:
 
 
 def test_the_head_predicts_from_h_itself(tmp_path: Path) -> None:
-    """The head's weight and bias, applied to h as the encoder gives it, score the probe's top-1; no file is left."""
+    """The head's weight and bias, applied to h as it is, score the probe's top-1; its file is the head."""
     run, h = noisy_run(tmp_path)
     result = run_linear_probe(run)
     weight, bias, classes = head_of(run)
     predicted = classes[(h[NUM_TRAIN:] @ weight.T + bias).argmax(axis=1)]
     assert (predicted == LABELS[NUM_TRAIN:]).mean() == pytest.approx(result["top1"])
-    assert list(run.output.iterdir()) == []
+    left = Classifier.load(run.output / HEAD_FILE)
+    assert [path.name for path in run.output.iterdir()] == [HEAD_FILE]
+    np.testing.assert_array_equal(left.weight, weight)
+    np.testing.assert_array_equal(left.bias, bias)
+    assert (left.classes, left.layer) == (("a", "b", "c"), "h")
 
 
 def test_test_labels_decide_nothing(tmp_path: Path) -> None:
@@ -162,6 +167,7 @@ def test_classes_without_training_images_are_never_predicted(tmp_path: Path) -> 
     weight, _, classes = head_of(run)
     assert classes.tolist() == [0, 2]
     assert weight.shape[0] == 2
+    assert Classifier.load(run.output / HEAD_FILE).classes == ("a", "c")
 
 
 def test_top5_counts_the_five_likeliest(tmp_path: Path) -> None:
