@@ -27,7 +27,7 @@ from trainer.augment.rotation import Rotation
 from trainer.augment.sobel import Sobel
 from trainer.data import ImageBatch, ImageGroup, send
 
-__all__ = ["ViewParameters", "sample_parameters", "two_views"]
+__all__ = ["ViewParameters", "cut_out", "random_crops", "sample_parameters", "two_views"]
 
 OPERATIONS: dict[str, type[Operation]] = {  # Fig. 4
     "crop": Crop,  # a random box, resized to the view
@@ -91,6 +91,20 @@ def two_views(batch: ImageBatch, parameters: ViewParameters, *, compiled: bool =
     if parameters.num_changed == 1:
         planes = torch.cat((planes, start), 1)  # (3, 2N, S, S)
     return planes.transpose(0, 1)  # (2N, 3, S, S)
+
+
+def random_crops(
+    config: Augmentation, heights: Tensor, widths: Tensor, image_size: int, *, seed: int, step: int
+) -> Crop:
+    """Where x1 is cut out of each image, and whether it is flipped: (1, N), as in `sample_parameters`."""
+    stream = partial(Stream, seed, step, len(heights), 1, image_size)
+    crop = Crop.of_images(config, stream(STREAMS.index("crop")), heights, widths)
+    return dataclasses.replace(crop, flip=Flip.sample(config, stream(STREAMS.index("flip"))).active)
+
+
+def cut_out(batch: ImageBatch, crop: Crop, image_size: int) -> Tensor:
+    """One crop of every image, (N, 3, S, S) float32 in [0, 1]: a transposed view of planes; see `two_views`."""
+    return _crops(batch, crop, image_size).transpose(0, 1)  # (N, 3, S, S)
 
 
 def _crops(batch: ImageBatch, crop: Crop, image_size: int) -> Tensor:

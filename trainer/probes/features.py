@@ -32,6 +32,11 @@ class Features:
     h: Tensor  # (M, D) float32
     labels: Tensor  # (M,) int64, positions in ProbeData.classes
 
+    @classmethod
+    def of(cls, h: Tensor, pack: Pack, positions: NDArray[np.int64], device: torch.device) -> Self:
+        """What a layer makes of the images at `positions`, (M,), in the pack, on the device."""
+        return cls(h.to(device), torch.from_numpy(pack.labels[positions]).to(device, torch.int64))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -96,12 +101,16 @@ def layer_data(run: RunFolder, model: FrozenModel, layers: Sequence[str]) -> Ite
     progress = StageProgress(run, "features", len(splits.train) + len(splits.test))
     train, test = (extract(model, pack, positions, layers, progress) for positions in (splits.train, splits.test))
 
-    def features(h: Tensor, positions: NDArray[np.int64]) -> Features:
-        return Features(h.to(model.device), torch.from_numpy(pack.labels[positions]).to(model.device, torch.int64))
-
     for layer in list(train):
-        of_train, of_test = features(train.pop(layer), splits.train), features(test.pop(layer), splits.test)
+        of_train = Features.of(train.pop(layer), pack, splits.train, model.device)
+        of_test = Features.of(test.pop(layer), pack, splits.test, model.device)
         yield layer, ProbeData(of_train, of_test, pack.classes, splits.test_split)
+
+
+def features_of(run: RunFolder, model: FrozenModel, pack: Pack, positions: NDArray[np.int64], layer: str) -> Features:
+    """One layer's features of the images at `positions`, (M,), as they are served: by their centre crop."""
+    progress = StageProgress(run, "features", len(positions))
+    return Features.of(extract(model, pack, positions, [layer], progress)[layer], pack, positions, model.device)
 
 
 def extract(

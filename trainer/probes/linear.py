@@ -1,10 +1,11 @@
-"""The linear probe: multinomial logistic regression on frozen h (Section 2.3, B.8).
+"""The linear probe: multinomial logistic regression on frozen h (Section 2.3), by L-BFGS (B.8) or by SGD (B.6).
 
 Legend: N training images, D size of h, K classes with training images.
 """
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch.nn.functional import cross_entropy
 
 from models.classifier import HEAD_FILE
 from models.config import LinearProbeRecipe, LogisticFit
-from trainer.probes.features import Features, probe_data
-from trainer.probes.linear_scores import linear_scores, save_head
+from trainer.probes.features import Features, FrozenModel, layer_data
+from trainer.probes.linear_scores import Fitted, linear_scores, save_head
+from trainer.probes.linear_sgd import by_sgd
 from trainer.probes.logistic import LinearHead, Spectrum, fit
 from trainer.probes.progress import StageProgress
 from trainer.probes.splits import stratified
@@ -31,27 +33,34 @@ PATIENCE = 3  # clearly worse values after which weaker ones aren't tried
 def run_linear_probe(run: RunFolder) -> dict[str, Any]:
     """Fit a linear classifier on the training split's h and score it on the test split; the job's result.
 
-    l2 is picked on a held-out part of the training split; the test split is read once, after that. The classifier is
-    left in the output.
-    The result: layer, top1, top5 (with 6 classes or more), l2, num_train, num_test, test_split,
-    per_class {class: accuracy}, classes, confusion (rows are the true classes in the order of `classes`; with 100
-    classes or fewer), confidence_interval [low, high] of top1, seconds.
+    The test split is read once, at the end. The classifier is left in the output.
+    The result: layer, protocol, num_train, seconds, what the protocol tells of its fit, and `linear_scores`.
     Raises RunError (`too_few_labels`, `unknown_layer`).
     """
     started = time.monotonic()
     recipe = LinearProbeRecipe.model_validate(run.spec().recipe)
-    data = probe_data(run, recipe.layer)
-    head, seen, l2 = train_head(data.train, recipe, run)
-    save_head(run.output / HEAD_FILE, head, seen, data.classes, recipe.layer)
+    fitted = PROTOCOLS[recipe.protocol](run, recipe, FrozenModel.load(run, [recipe.layer]))
+    save_head(fitted, recipe.layer, run.output / HEAD_FILE)
     return {
         "layer": recipe.layer,
-        "l2": l2,
-        "num_train": len(data.train),
-        "num_test": len(data.test),
-        "test_split": data.test_split,
-        **linear_scores(head, seen, data.test, data.classes, seed=recipe.seed),
+        "protocol": recipe.protocol,
+        **fitted.about,
+        **linear_scores(fitted, seed=recipe.seed),
         "seconds": time.monotonic() - started,
     }
+
+
+def by_lbfgs(run: RunFolder, recipe: LinearProbeRecipe, model: FrozenModel) -> Fitted:
+    """The head of the l2 that is best on a held-out part of the training split, fitted on all of that."""
+    [(_, data)] = layer_data(run, model, [recipe.layer])
+    head, seen, l2 = train_head(data.train, recipe, run)
+    return Fitted(head, seen, data.classes, data.test, data.test_split, {"l2": l2, "num_train": len(data.train)})
+
+
+PROTOCOLS: Mapping[str, Callable[[RunFolder, LinearProbeRecipe, FrozenModel], Fitted]] = {
+    "lbfgs": by_lbfgs,
+    "sgd": by_sgd,
+}
 
 
 def train_head(

@@ -3,7 +3,7 @@
 Legend: M test images, D size of h, K classes with training images.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,22 @@ from models.classifier import Classifier
 from trainer.probes.features import Features
 from trainer.probes.logistic import LinearHead
 from trainer.probes.scores import accuracy, accuracy_per_class, confidence_interval, confusion_matrix
+from trainer.probes.splits import TestSplit
 
 MIN_CLASSES_TOP5 = 6
 MAX_CLASSES_CONFUSION = 100  # a matrix of 1,000 classes would be a million numbers in the job's row
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A linear head, and the test images that it is scored on."""
+
+    head: LinearHead
+    seen: Tensor  # (K,) int64, what its rows stand for: positions in `classes`
+    classes: tuple[str, ...]  # all of the data set's
+    test: Features
+    test_split: TestSplit
+    about: dict[str, Any]  # how it was fitted, for the job's result
 
 
 def linear_confusion(head: LinearHead, seen: Tensor, test: Features, num_classes: int) -> NDArray[np.int64]:
@@ -26,15 +39,17 @@ def linear_confusion(head: LinearHead, seen: Tensor, test: Features, num_classes
     return confusion_matrix(test.labels.cpu().numpy(), predicted.cpu().numpy(), num_classes)
 
 
-def linear_scores(
-    head: LinearHead, seen: Tensor, test: Features, classes: tuple[str, ...], *, seed: int
-) -> dict[str, Any]:
-    """top1 with its confidence_interval, per_class, classes, confusion and top5, as far as the classes allow these.
+def linear_scores(fitted: Fitted, *, seed: int) -> dict[str, Any]:
+    """num_test, test_split, top1 with its confidence_interval, classes, per_class {class: accuracy}, confusion, top5.
 
-    `seen`, (K,), are the classes that the head's rows stand for: positions in `classes`, those of the data set.
+    Rows of `confusion` are the true classes in the order of `classes`; it is there with 100 classes or fewer, top5 with
+    6 that have training images or more.
     """
+    head, seen, test, classes = fitted.head, fitted.seen, fitted.test, fitted.classes
     confusion = linear_confusion(head, seen, test, len(classes))
     scores: dict[str, Any] = {
+        "num_test": len(test),
+        "test_split": fitted.test_split,
         "top1": accuracy(confusion),
         "confidence_interval": confidence_interval(confusion, seed=seed),
         "classes": list(classes),
@@ -48,7 +63,7 @@ def linear_scores(
     return scores
 
 
-def save_head(path: Path, head: LinearHead, seen: Tensor, classes: Sequence[str], layer: str) -> None:
-    """Write the head as POST /v1/classify reads it."""
-    names = tuple(classes[i] for i in seen.tolist())
-    Classifier(head.weight.cpu().numpy(), head.bias.cpu().numpy(), names, layer).save(path)
+def save_head(fitted: Fitted, layer: str, path: Path) -> None:
+    """Write the head as the file that serves."""
+    names = tuple(fitted.classes[i] for i in fitted.seen.tolist())
+    Classifier(fitted.head.weight.cpu().numpy(), fitted.head.bias.cpu().numpy(), names, layer).save(path)
