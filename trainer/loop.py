@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from trainer.batches import training_batches
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
 from trainer.compiler import compiles_for
 from trainer.data import ImageStore, model_inputs
+from trainer.monitor import measures
 from trainer.online_knn import OnlineKnn
 from trainer.optim import build_optimizer, learning_rate, peak_learning_rate
 from trainer.pack import Pack
@@ -23,6 +25,9 @@ from trainer.run import RunError, RunFolder
 from trainer.step import build_model, train_step
 
 NUM_PARITY_IMAGES = 64
+REMEDY = (
+    "lower optimizer.learning_rate, lengthen schedule.warmup_epochs or raise the loss's temperature, and start again"
+)
 NOT_COMPILED = "install gcc and Python's headers (python3-dev): without them training on a GPU is much slower"
 
 
@@ -40,7 +45,7 @@ def pretrain(run: RunFolder, should_stop: Callable[[], bool], ranks: Ranks = ALO
     """
     spec = run.spec()
     pack = Pack.open(run.dataset)
-    recipe = _with_storage_side(pretrain_recipe(spec.recipe), pack.storage_side)
+    recipe = with_storage_side(pretrain_recipe(spec.recipe), pack.storage_side)
     if recipe.batch_size % ranks.size:
         message = f"recipe.batch_size: a multiple of the {ranks.size} processes that train, not {recipe.batch_size}"
         raise RunError("invalid_recipe", message)
@@ -54,7 +59,7 @@ def pretrain(run: RunFolder, should_stop: Callable[[], bool], ranks: Ranks = ALO
     if not ranks.is_first:
         return None
     run.emit("stage", stage="export")
-    return {**summary, "model": _export(model, recipe, pack, run)}
+    return {**summary, "model": export(model, recipe, pack, run)}
 
 
 def _build(recipe: PretrainRecipe, device: torch.device, ranks: Ranks) -> SimCLR:
@@ -64,7 +69,8 @@ def _build(recipe: PretrainRecipe, device: torch.device, ranks: Ranks) -> SimCLR
         raise RunError("invalid_recipe", str(error)) from error
 
 
-def _export(model: SimCLR, recipe: PretrainRecipe, pack: Pack, run: RunFolder) -> dict[str, Any]:
+def export(model: SimCLR, recipe: PretrainRecipe, pack: Pack, run: RunFolder) -> dict[str, Any]:
+    """Write the model's files into the run's output; what model.json holds. Raises RunError (`parity`)."""
     held_out = pack.split("test") if len(pack.split("test")) else pack.split("train")
     images = model_inputs(pack, held_out[:NUM_PARITY_IMAGES], recipe.preprocessing)
     try:
@@ -73,7 +79,7 @@ def _export(model: SimCLR, recipe: PretrainRecipe, pack: Pack, run: RunFolder) -
         raise RunError("parity", str(error)) from error
 
 
-def _with_storage_side(recipe: PretrainRecipe, storage_side: int) -> PretrainRecipe:
+def with_storage_side(recipe: PretrainRecipe, storage_side: int) -> PretrainRecipe:
     """The recipe with the size at which its data set is stored: the encoder must be served what it was trained on."""
     preprocessing = recipe.preprocessing.model_copy(update={"storage_side": storage_side})
     return recipe.model_copy(update={"preprocessing": preprocessing})
@@ -103,7 +109,7 @@ def _train(
     ranks.wait_for_all()  # all images to a GPU, from a cold disk, take minutes
     state = load_newest_checkpoint(run.checkpoints, device, ranks)
     first = state["step"] if state else 0
-    report = Report(run, recipe, first_step=first, steps=steps, steps_per_epoch=steps_per_epoch)
+    report = Report(run, recipe.batch_size, recipe.schedule.epochs, first, steps, steps_per_epoch, REMEDY)
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -127,7 +133,7 @@ def _train(
         if knn and knn.is_due(step + 1, steps=steps, steps_per_epoch=steps_per_epoch):
             report.note(knn_top1=knn.top1(model))  # on every rank: the others would only wait for the first
         if ranks.is_first:
-            report.step(step, outputs, rate)
+            report.step(step, outputs.loss, rate, partial(measures, outputs.h, outputs.z, recipe.loss))
 
         stop, save = ranks.any(should_stop(), time.monotonic() >= save_at)
         if stop or save or step + 1 == steps:

@@ -1,23 +1,18 @@
-"""What a pretraining run tells its run folder, and the refusal of one that has diverged."""
+"""What a training run tells its run folder, and the refusal of one that has diverged."""
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.config import PretrainRecipe
-from trainer.monitor import measures
 from trainer.run import RunError, RunFolder
-from trainer.step import Outputs
 
 REPORT_SECONDS = 1.0
 MEASURE_SECONDS = 10.0
-REMEDY = (
-    "lower optimizer.learning_rate, lengthen schedule.warmup_epochs or raise the loss's temperature, and start again"
-)
 
 
 @dataclass
@@ -25,10 +20,12 @@ class Report:
     """Tells the run folder once a second how training goes; only then does the host wait for the device."""
 
     run: RunFolder
-    recipe: PretrainRecipe
+    batch_size: int
+    epochs: int
     first_step: int
     steps: int
     steps_per_epoch: int
+    remedy: str  # what a user can do against divergence
 
     def __post_init__(self) -> None:
         self.started = self.window_at = time.monotonic()
@@ -55,38 +52,41 @@ class Report:
         self.last_measures |= figures
         self.unsaid |= figures
 
-    def step(self, step: int, outputs: Outputs, rate: float) -> None:
-        """Note the loss of a step, and report if a second has passed or it was the last."""
-        self.unread.append(outputs.loss)
+    def step(self, step: int, loss: Tensor, rate: float, measure: Callable[[], dict[str, float]] = dict) -> None:
+        """Note the loss of a step, a scalar without a graph, and report if a second has passed or it was the last.
+
+        `measure` says more of the step; it is called now and then.
+        """
+        self.unread.append(loss)
         self.done = step + 1
         now = time.monotonic()
         if now - self.window_at < REPORT_SECONDS and self.done < self.steps:
             return
         self.refuse_non_finite_loss()
-        measured = self._measures(outputs)
+        measured = self._measures(measure)
         now = time.monotonic()  # the device has caught up only now
-        images_per_second = (self.done - self.window_step) * self.recipe.batch_size / (now - self.window_at)
+        images_per_second = (self.done - self.window_step) * self.batch_size / (now - self.window_at)
         self.run.emit(
             "metrics",
             step=self.done,
             steps=self.steps,
             epoch=self.done / self.steps_per_epoch,
-            epochs=self.recipe.schedule.epochs,
+            epochs=self.epochs,
             loss=self.last_loss,
             learning_rate=rate,
             images_per_second=images_per_second,
-            eta_seconds=(self.steps - self.done) * self.recipe.batch_size / images_per_second,
+            eta_seconds=(self.steps - self.done) * self.batch_size / images_per_second,
             **measured,
             **self.unsaid,
         )
         self.unsaid = {}
         self.window_at, self.window_step = now, self.done
 
-    def _measures(self, outputs: Outputs) -> dict[str, float]:
-        """What trainer/monitor.py says of the step, if it is time for it: it takes tens of milliseconds."""
+    def _measures(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """What `measure` says of the step, if it is time for it: it may take tens of milliseconds."""
         if self.done < self.steps and time.monotonic() - self.measured_at < MEASURE_SECONDS:
             return {}
-        measured = measures(outputs.h, outputs.z, self.recipe.loss)
+        measured = measure()
         self.last_measures |= measured
         self.measured_at = time.monotonic()
         return measured
@@ -96,7 +96,7 @@ class Report:
         losses = torch.stack(self.unread).tolist() if self.unread else []
         for step, loss in enumerate(losses, start=self.done - len(losses) + 1):
             if not math.isfinite(loss):
-                message = f"the loss is {loss} at step {step} of {self.steps}; {REMEDY}"
+                message = f"the loss is {loss} at step {step} of {self.steps}; {self.remedy}"
                 raise RunError("non_finite_loss", message, details={"step": step})
             self.last_loss = loss
         self.unread.clear()
@@ -105,9 +105,9 @@ class Report:
         """Raise RunError if an update has spoilt the model, so that no checkpoint holds what can't go on."""
         finite = torch.stack([torch.isfinite(value).all() for value in model.state_dict().values()])
         if not finite.all():
-            message = f"weights are not finite after step {self.done} of {self.steps}; {REMEDY}"
+            message = f"weights are not finite after step {self.done} of {self.steps}; {self.remedy}"
             raise RunError("non_finite_loss", message, details={"step": self.done})
 
     def mean_images_per_second(self) -> float:
         """Over all processes that trained."""
-        return self.done * self.recipe.batch_size / float(self.state()["seconds"])
+        return self.done * self.batch_size / float(self.state()["seconds"])
