@@ -12,6 +12,22 @@ HELD_OUT_FRACTION = 0.2  # of the training images, to score a probe where no oth
 NUM_NAMED = 5  # classes that a message lists
 
 
+def num_held_out(number: int, fraction: float) -> int:
+    """How many of a class's images are held out for a fraction of them: at least one, but never all."""
+    return min(max(1, round(fraction * number)), number - 1)
+
+
+def training_counts(classes: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    """The labelled images of each class that are left to learn from, where none but `train` has any to score on too.
+
+    `splits` are as for `probe_obstacle`.
+    """
+    train = _train(classes, splits)
+    if not _is_held_out(splits):
+        return train
+    return [number and number - num_held_out(number, HELD_OUT_FRACTION) for number in train]
+
+
 def probe_obstacle(classes: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Why no probe can learn from a data set, or None if one can: two classes need enough training images each.
 
@@ -21,8 +37,7 @@ def probe_obstacle(classes: Sequence[str], splits: Mapping[str, Mapping[str, Any
     """
     if len(classes) < MIN_CLASSES:
         return f"a probe needs at least {MIN_CLASSES} classes; the data set has {len(classes)}"
-    train = splits.get("train", {}).get("per_class", [0] * len(classes))
-    is_held_out = not any(sum(splits[name]["per_class"]) for name in TEST_SPLITS if name in splits)
+    train, is_held_out = _train(classes, splits), _is_held_out(splits)
     least = MIN_IMAGES + is_held_out
     if sum(number >= least for number in train) >= MIN_CLASSES:
         return None
@@ -40,6 +55,15 @@ def knn_obstacle(classes: Sequence[str], per_class: Sequence[int]) -> str | None
         f"knn_every_epochs needs {MIN_CLASSES} classes with at least {MIN_IMAGES} labelled training images each; the"
         f" data set has {sum(number >= MIN_IMAGES for number in per_class)} of {len(classes)}"
     )
+
+
+def _train(classes: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    per_class: list[int] = splits.get("train", {}).get("per_class", [0] * len(classes))
+    return per_class
+
+
+def _is_held_out(splits: Mapping[str, Mapping[str, Any]]) -> bool:
+    return not any(sum(splits[name]["per_class"]) for name in TEST_SPLITS if name in splits)
 
 
 def transform_obstacle(num_images: Mapping[str, int]) -> str | None:

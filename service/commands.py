@@ -23,7 +23,7 @@ console = Console()
 Url = Annotated[str, typer.Option("--url", envvar="SIMCLR_URL", help="Address of the service.")]
 Limit = Annotated[int, typer.Option(help="Rows at most.")]
 LOCAL = "http://127.0.0.1:8000"
-KINDS = "pretrain, linear_probe, knn_probe, layer_sweep, transform_probe, ablation or index"
+KINDS = "pretrain, finetune, linear_probe, knn_probe, layer_sweep, transform_probe, ablation or index"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ jobs = typer.Typer(help="Training, probes and indexing.", no_args_is_help=True)
 def start_job(
     kind: Annotated[str, typer.Argument(help=KINDS)],
     dataset: Annotated[str | None, typer.Option(help="Id of the data set.")] = None,
-    model: Annotated[str | None, typer.Option(help="Id of the model, for probes and index.")] = None,
+    model: Annotated[str | None, typer.Option(help="Id of the model, but for pretrain and ablation.")] = None,
     recipe: Annotated[str, typer.Option(help='JSON, such as {"preset": "cpu-small", "seed": 1}.')] = "{}",
     resources: Annotated[str, typer.Option(help='JSON, such as {"nodes": {"min": 2}, "device": "cuda"}.')] = "{}",
     *,

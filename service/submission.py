@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from models.config import PretrainRecipe
+from models.finetuning import label_obstacle
 from models.layers import unknown_layer
 from models.probing import knn_obstacle, probe_obstacle, transform_obstacle
 from service.core.errors import Conflict, Invalid
@@ -15,6 +16,7 @@ from service.schemas.job_requests import (
     MAX_NODES,
     AblationRequest,
     AnyJobRequest,
+    FinetuneRequest,
     KnnProbeRequest,
     LayerSweepRequest,
     LinearProbeRequest,
@@ -44,6 +46,10 @@ def check_request(session: Session, request: AnyJobRequest) -> None:
         _check_pretraining(request, dataset.classes or [], splits.get("train", {"num_images": 0, "per_class": []}))
     if obstacle := _obstacle(request, dataset.classes or [], splits):
         raise _invalid("dataset_id", obstacle)
+    if isinstance(request, FinetuneRequest):
+        fraction = request.recipe.label_fraction
+        if obstacle := label_obstacle(dataset.classes or [], splits, fraction):
+            raise _invalid("recipe.label_fraction", obstacle)
 
 
 def _row(session: Session, table: type[Row], field: str, id_: str) -> Row:

@@ -1,8 +1,10 @@
 """The whole product over HTTP: one running `simclr up`, real processes, drawn images."""
 
 import io
+import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -119,6 +121,7 @@ def test_probes_measure_the_model(client: Client, dataset: JSON, model_id: str, 
     result = job["result"]
     assert (result["num_train"], result["num_test"], result["test_split"]) == (300, 100, "test")
     assert result["top1"] > 0.15  # chance is 0.1
+    assert result["transfer"] is False
     assert client.get(f"/v1/models/{model_id}")["probes"][kind]["top1"] == result["top1"]
 
 
@@ -146,6 +149,64 @@ def test_transformations_are_read_off_h_and_z(client: Client, dataset: JSON, mod
     names = ("color", "rotation", "noise", "sobel")
     assert [(row["transformation"], row["layer"]) for row in result["rows"]] == [(n, x) for n in names for x in "hz"]
     assert result["rows"][0]["confidence_interval"][0] > result["rows"][0]["chance"]
+
+
+@pytest.fixture(scope="module")
+def finetuned(client: Client, dataset: JSON, model_id: str) -> JSON:
+    """A job that trained the model on, on two labels in three."""
+    recipe = {"label_fraction": 0.67, "epochs": 4, "batch_size": 50, "learning_rate": 0.5}
+    job = client.submit("finetune", dataset_id=dataset["id"], model_id=model_id, recipe=recipe)
+    return client.wait_for_job(job["id"])
+
+
+def test_a_fine_tuned_model_is_one_of_its_own(client: Client, model_id: str, finetuned: JSON) -> None:
+    """A model beside the first one, with its recipe and its layers, from the job; scored on the whole test split."""
+    result = finetuned["result"]
+    assert (result["num_labels"], result["num_train"], result["num_test"]) == (200, 300, 100)
+    assert result["transfer"] is False
+    first, second = (client.get(f"/v1/models/{id_}") for id_ in (model_id, result["model_id"]))
+    assert second["job_id"] == finetuned["id"]
+    assert (second["recipe"], second["layers"]) == (first["recipe"], first["layers"])
+    assert second["parity_cosine"] > 0.9999
+
+
+def test_classes_are_those_that_were_learned(
+    client: Client, stack: Stack, finetuned: JSON, gallery: list[LocalImage], tmp_path: Path
+) -> None:
+    """Over HTTP the test images are classified as well as the job says, and the command line shows the same classes."""
+    files = [(image.path.name, image.content) for image in gallery]
+    items = client.classify(files, probe=finetuned["id"], top_k=1)
+    right = [item["classes"][0]["name"] == image.label for item, image in zip(items, gallery, strict=True)]
+    assert np.mean(right) == pytest.approx(finetuned["result"]["top1"], abs=0.011)  # one of 100 may be a tie
+    path = tmp_path / "query.png"
+    path.write_bytes(gallery[0].content)
+    shown = simclr_text(stack, "classify", str(path), "--probe", finetuned["id"], "--top-k", "1")
+    assert items[0]["classes"][0]["name"] in shown
+
+
+def test_a_model_is_probed_on_other_classes(client: Client, model_id: str, tmp_path: Path) -> None:
+    """Images of other classes and another size: the result says that it is a transfer, and its classifier serves."""
+    levels = {"dark": 40, "light": 200}
+    folder = tmp_path / "other"
+    files = []
+    for split, name, i in itertools.product(("train", "test"), levels, range(6)):
+        path = folder / split / name / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        gray = np.random.default_rng(i + 10 * (split == "test")).normal(levels[name], 30, (20, 28, 3))
+        Image.fromarray(gray.clip(0, 255).astype(np.uint8)).save(path)
+        files += [(name, path.read_bytes())] * (split == "test")
+    archive = Path(shutil.make_archive(str(folder), "zip", folder))
+    dataset = client.create_dataset(archive)
+    client.wait_for_job(dataset["job_id"])
+    job = client.submit("linear_probe", dataset_id=dataset["id"], model_id=model_id, recipe={"num_l2_values": 3})
+    result = client.wait_for_job(job["id"])["result"]
+    assert result["transfer"] is True
+    assert (result["classes"], result["num_train"], result["num_test"]) == (["dark", "light"], 12, 12)
+    assert result["top1"] > 0.7
+    items = client.classify([("a.png", content) for _, content in files], probe=job["id"], top_k=5)
+    right = [item["classes"][0]["name"] == name for item, (name, _) in zip(items, files, strict=True)]
+    assert np.mean(right) == pytest.approx(result["top1"])
+    assert sum(likely["probability"] for likely in items[0]["classes"]) == pytest.approx(1)
 
 
 def test_stored_images_find_themselves_first(client: Client, stored: list[JSON], gallery: list[LocalImage]) -> None:

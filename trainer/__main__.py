@@ -1,7 +1,7 @@
 """The training process: `python -m trainer RUN_FOLDER` (trainer/run.py describes the folder).
 
-SIGTERM asks pretraining to checkpoint and to exit with INTERRUPTED; a probe starts over, so it just ends. So does one
-of several ranks until all have arrived: it has nothing to save.
+SIGTERM asks pretraining and fine-tuning to checkpoint and to exit with INTERRUPTED; a probe starts over, so it just
+ends. So does one of several ranks until all have arrived: it has nothing to save.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from trainer.finetune import finetune
 from trainer.loop import Interrupted, pretrain
 from trainer.probes.knn import run_knn_probe
 from trainer.probes.layer_sweep import run_layer_sweep
@@ -27,6 +28,9 @@ PROBES: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
     "layer_sweep": run_layer_sweep,
     "transform_probe": run_transform_probe,
 }
+
+
+OUT_OF_MEMORY = {"pretrain": "set recipe.microbatch_size", "finetune": "lower recipe.batch_size"}
 
 
 class StopFlag:
@@ -48,6 +52,8 @@ def main(path: Path, *, collective_seconds: float = COLLECTIVE_SECONDS) -> int:
     try:
         if kind == "pretrain":
             _pretrain(run, spec, collective_seconds)
+        elif kind == "finetune":
+            run.succeed(finetune(run, _stop_on_sigterm()))
         else:
             run.succeed(PROBES[kind](run))
     except Interrupted:
@@ -60,16 +66,25 @@ def main(path: Path, *, collective_seconds: float = COLLECTIVE_SECONDS) -> int:
         run.fail(error)
         return 1
     except torch.OutOfMemoryError as error:
-        run.fail(RunError("rank_oom", f"the device ran out of memory; set recipe.microbatch_size ({error})"))
+        run.fail(
+            RunError(
+                "rank_oom", f"the device ran out of memory; {OUT_OF_MEMORY.get(kind, 'take a larger one')} ({error})"
+            )
+        )
         return 1
     return 0
 
 
-def _pretrain(run: RunFolder, spec: RunSpec, collective_seconds: float) -> None:
+def _stop_on_sigterm() -> Callable[[], bool]:
+    """Whether the signal has come since this call."""
     stop = StopFlag()
+    signal.signal(signal.SIGTERM, stop.set)
+    return lambda: stop.is_set
+
+
+def _pretrain(run: RunFolder, spec: RunSpec, collective_seconds: float) -> None:
     with joined(spec.device, collective_seconds) as ranks:
-        signal.signal(signal.SIGTERM, stop.set)
-        result = pretrain(run, lambda: stop.is_set, ranks)
+        result = pretrain(run, _stop_on_sigterm(), ranks)
         if result is not None:  # before the ranks part: that may wait for those that are gone
             run.succeed(result)
 

@@ -20,6 +20,7 @@ from trainer.run import RunFolder
 PYTHON = (sys.executable, "-P", "-m")  # -P: a folder `trainer` in the current directory is not this package
 COMMANDS: Mapping[str, Sequence[str]] = {
     "pretrain": (*PYTHON, "trainer"),
+    "finetune": (*PYTHON, "trainer"),
     "linear_probe": (*PYTHON, "trainer"),
     "knn_probe": (*PYTHON, "trainer"),
     "layer_sweep": (*PYTHON, "trainer"),
@@ -56,7 +57,7 @@ def environment(settings: Settings, kind: str, placement: Placement) -> dict[str
         texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in values}
         return own | {f"SIMCLR_{name.upper()}": text for name, text in texts.items()}
     own |= _share_of_cores(settings, placement) | _network(settings, placement)
-    return KEEP_MEMORY | own if kind == "pretrain" else own
+    return KEEP_MEMORY | own if kind in {"pretrain", "finetune"} else own
 
 
 def _share_of_cores(settings: Settings, placement: Placement) -> dict[str, str]:

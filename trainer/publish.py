@@ -36,9 +36,10 @@ DATASET_COLUMNS = ("num_images", "num_duplicates", "num_rejected", "classes", "s
 def upload(storage: Storage, job: Job, run: RunFolder, result: Result) -> Record:
     """Store the files of a run that succeeded; what remains to be done in the transaction that ends the job."""
     match job.kind:
-        case "pretrain":
+        case "pretrain" | "finetune":
             model_id = new_id("mdl")
-            files = _store(storage, f"models/{model_id}", run.output, MODEL_FILES)
+            names = (*MODEL_FILES, HEAD_FILE) if job.kind == "finetune" else MODEL_FILES
+            files = _store(storage, f"models/{model_id}", run.output, names)
             about = json.loads((run.output / "model.json").read_bytes())
             return partial(_record_model, model_id=model_id, files=files, about=about, result=result)
         case "ingest":
@@ -49,6 +50,8 @@ def upload(storage: Storage, job: Job, run: RunFolder, result: Result) -> Record
             return partial(_record_classifier, files=files, result=result)
         case "knn_probe":
             return partial(_record_probe, result=result)
+        case "layer_sweep" | "transform_probe":
+            return lambda session, job: {**result, **_transfer(session, job)}
         case _:
             return lambda *_: result
 
@@ -87,7 +90,8 @@ def _record_model(session: Session, job: Job, *, model_id: str, files: Files, ab
     columns = {name: about[name] for name in MODEL_COLUMNS}
     session.add(Model(id=model_id, job_id=job.id, dataset_id=job.dataset_id, files=files, **columns))
     session.flush()
-    return {**result, "model_id": model_id}
+    transfer = _transfer(session, job) if job.kind == "finetune" else {}
+    return {**result, **transfer, "model_id": model_id}
 
 
 def _record_dataset(session: Session, job: Job, *, files: Files, result: Result) -> Result:
@@ -106,12 +110,20 @@ def _record_classifier(session: Session, job: Job, *, files: Files, result: Resu
 
 
 def _record_probe(session: Session, job: Job, *, result: Result) -> Result:
+    result = {**result, **_transfer(session, job)}
     if job.recipe.get("layer", "h") != "h":  # of an older release's job it is h
         return result  # for the job alone: the model's figures are those of h
     probe = {job.kind: {**result, "job_id": job.id, "dataset_id": job.dataset_id}}
     probes = Model.probes.op("||")(cast(probe, JSONB))  # in the database: two probes may end at once
     session.execute(update(Model).where(Model.id == job.model_id).values(probes=probes))
     return result
+
+
+def _transfer(session: Session, job: Job) -> Result:
+    """Whether the job's data set is another one than its model was trained on (B.8); null once either is deleted."""
+    trained_on = session.scalar(select(Model.dataset_id).where(Model.id == job.model_id))
+    is_known = trained_on is not None and job.dataset_id is not None
+    return {"transfer": trained_on != job.dataset_id if is_known else None}
 
 
 def _store(storage: Storage, prefix: str, folder: Path, names: tuple[str, ...]) -> Files:

@@ -1,8 +1,8 @@
 """The run folder: the whole contract between a training process and whoever started it.
 
     spec.json        what to do (RunSpec)                               in
-    dataset/         a packed data set (trainer/pack.py)                in, pretrain and probes
-    model/           model.onnx, encoder.pt, model.json                 in, probes
+    dataset/         a packed data set (trainer/pack.py)                in, training and probes
+    model/           model.onnx, encoder.pt, model.json                 in, probes and fine-tuning
     archive          the uploaded bytes                                 in, ingest
     checkpoints/     step-00000120.pt and, once it is whole, .json      in (to resume from) and out
     events.jsonl     one JSON object a line: stage, metrics, warning    out
@@ -49,7 +49,9 @@ class IngestLimits(Frozen):
 class RunSpec(Frozen):
     """What a run folder asks for."""
 
-    kind: Literal["pretrain", "linear_probe", "knn_probe", "layer_sweep", "transform_probe", "ingest", "index"]
+    kind: Literal[
+        "pretrain", "finetune", "linear_probe", "knn_probe", "layer_sweep", "transform_probe", "ingest", "index"
+    ]
     recipe: dict[str, Any]
     device: Literal["cpu", "cuda"] = "cpu"
     limits: IngestLimits | None = None  # of an ingest job

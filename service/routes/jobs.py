@@ -50,6 +50,15 @@ EXAMPLES = {
             "model_id": "mdl_01jcz0000000000000000000ww",
         },
     },
+    "finetune": {
+        "summary": "Fine-tune a model on a tenth of the labels (Table 7)",
+        "value": {
+            "kind": "finetune",
+            "dataset_id": "ds_01jcz0000000000000000000vv",
+            "model_id": "mdl_01jcz0000000000000000000ww",
+            "recipe": {"label_fraction": 0.1},
+        },
+    },
     "layer_sweep": {
         "summary": "Compare the layers of a model: is h the one to take?",
         "value": {

@@ -16,11 +16,13 @@ from models.config import (
     TransformProbeRecipe,
     pretrain_recipe,
 )
+from models.finetuning import FinetuneRecipe
 
 router = APIRouter(prefix="/v1/recipes", tags=["jobs"])
 
 RECIPES: dict[str, type[BaseModel]] = {
     "pretrain": PretrainRecipe,
+    "finetune": FinetuneRecipe,
     "linear_probe": LinearProbeRecipe,
     "knn_probe": KnnProbeRecipe,
     "layer_sweep": LayerSweepRecipe,

@@ -14,6 +14,7 @@ from models.config import (
     TransformProbeRecipe,
     over_preset,
 )
+from models.finetuning import FinetuneRecipe
 from service.schemas.fields import Id, Label, Text
 
 MAX_NODES = 512
@@ -86,6 +87,16 @@ class PretrainRequest(_JobRequest):
     resources: Resources = Resources()
 
 
+class FinetuneRequest(_JobRequest):
+    """Train a model's encoder on with labels, and export it as a model of its own that classifies."""
+
+    kind: Literal["finetune"]
+    dataset_id: Id
+    model_id: Id
+    recipe: FinetuneRecipe = FinetuneRecipe()
+    resources: OneProcess = OneProcess()
+
+
 class LinearProbeRequest(_JobRequest):
     """Measure a model: logistic regression on its frozen h, or another layer."""
 
@@ -147,5 +158,5 @@ class AblationRequest(_JobRequest):
 
 
 AnyProbeRequest = LinearProbeRequest | KnnProbeRequest | LayerSweepRequest | TransformProbeRequest
-AnyJobRequest = PretrainRequest | AnyProbeRequest | AblationRequest | IndexRequest
+AnyJobRequest = PretrainRequest | FinetuneRequest | AnyProbeRequest | AblationRequest | IndexRequest
 JobRequest = Annotated[AnyJobRequest, Field(discriminator="kind")]

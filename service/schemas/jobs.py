@@ -8,7 +8,17 @@ from pydantic import BaseModel, Field, computed_field
 from service.schemas.datasets import Failure
 from service.schemas.fields import FromRow
 
-Kind = Literal["pretrain", "linear_probe", "knn_probe", "layer_sweep", "transform_probe", "ablation", "index", "ingest"]
+Kind = Literal[
+    "pretrain",
+    "finetune",
+    "linear_probe",
+    "knn_probe",
+    "layer_sweep",
+    "transform_probe",
+    "ablation",
+    "index",
+    "ingest",
+]
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 

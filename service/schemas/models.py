@@ -20,7 +20,7 @@ class ModelOut(BaseModel):
 
     id: str
     job_id: str | None = Field(description="The job that made it.")
-    dataset_id: str | None = Field(description="What it was trained on; null once that is deleted.")
+    dataset_id: str | None = Field(description="What it was last trained on; null once that is deleted.")
     recipe: dict[str, Any]
     preprocessing: dict[str, Any]
     layers: dict[str, int] = Field(description="Dimensions of each layer that it can give: h, z.")

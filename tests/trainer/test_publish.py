@@ -90,7 +90,8 @@ def test_probes_that_end_together_are_both_on_the_model(
         list(pool.map(lambda job: succeed(database, storage, job, run, {"top1": 0.5}), probes))
     with database.transaction() as session:
         found = session.get_one(Model, "mdl_1").probes
-    assert found == {job.kind: {"top1": 0.5, "job_id": job.id, "dataset_id": "ds_1"} for job in probes}
+    figures = {"top1": 0.5, "transfer": None, "dataset_id": "ds_1"}
+    assert found == {job.kind: {**figures, "job_id": job.id} for job in probes}
 
 
 def test_a_models_figures_are_those_of_h(database: Database, storage: LocalStorage, run: RunFolder) -> None:
@@ -100,12 +101,49 @@ def test_a_models_figures_are_those_of_h(database: Database, storage: LocalStora
     succeed(database, storage, of_h, run, {"layer": "h", "top1": 0.5})
     of_z = running(database, "linear_probe", recipe={"layer": "z"}, **fields)
     ended = succeed(database, storage, of_z, run, {"layer": "z", "top1": 0.4})
-    assert ended.result == {"layer": "z", "top1": 0.4, "files": FILES}
+    assert ended.result == {"layer": "z", "top1": 0.4, "files": FILES, "transfer": None}
     for kind in ("layer_sweep", "transform_probe"):
-        assert succeed(database, storage, running(database, kind, **fields), run, {"k": 1}).result == {"k": 1}
+        ended = succeed(database, storage, running(database, kind, **fields), run, {"k": 1})
+        assert ended.result == {"k": 1, "transfer": None}
     with database.transaction() as session:
         probes = session.get_one(Model, "mdl_1").probes
-    assert probes == {"linear_probe": {"layer": "h", "top1": 0.5, "job_id": of_h.id, "dataset_id": "ds_1"}}
+    figures = {"layer": "h", "top1": 0.5, "transfer": None}
+    assert probes == {"linear_probe": {**figures, "job_id": of_h.id, "dataset_id": "ds_1"}}
+
+
+def test_fine_tuning_leaves_a_model_with_its_classifier(
+    database: Database, storage: LocalStorage, run: RunFolder
+) -> None:
+    """A model of its own beside the one that it started from, made on the data set whose labels it learned."""
+    dataset_id = add_dataset(database)
+    job = running(database, "finetune", dataset_id=dataset_id, model_id=add_model(database, dataset_id=dataset_id))
+    ended = succeed(database, storage, job, run, {"top1": 0.5})
+    assert ended.result is not None
+    with database.transaction() as session:
+        model = session.get_one(Model, ended.result["model_id"])
+        assert session.get_one(Model, "mdl_1").probes == {}
+    assert ended.result == {"top1": 0.5, "transfer": False, "model_id": model.id}
+    assert (model.job_id, model.dataset_id, model.recipe) == (job.id, dataset_id, ABOUT["recipe"])
+    assert set(model.files) == {"model.onnx", "encoder.pt", "model.json", "head.npz"}
+    assert storage.get(f"models/{model.id}/head.npz") == b"content of head.npz"
+
+
+@pytest.mark.parametrize("kind", ["linear_probe", "knn_probe", "layer_sweep", "transform_probe", "finetune"])
+def test_a_probe_on_another_data_set_is_a_transfer(
+    database: Database, storage: LocalStorage, run: RunFolder, kind: str
+) -> None:
+    """The result says so; of a model whose data set is deleted nobody knows."""
+    own, other = (add_dataset(database, id=id_) and id_ for id_ in ("ds_1", "ds_2"))
+    model_id = add_model(database, dataset_id=own)
+    found = []
+    for dataset_id in (own, other):
+        job = running(database, kind, dataset_id=dataset_id, model_id=model_id)
+        found.append((succeed(database, storage, job, run, {}).result or {})["transfer"])
+    late = running(database, kind, dataset_id=other, model_id=model_id)
+    with database.transaction() as session:
+        session.delete(session.get_one(Dataset, own))
+    found.append((succeed(database, storage, late, run, {}).result or {})["transfer"])
+    assert found == [False, True, None]
 
 
 def test_an_attempt_that_was_given_up_leaves_the_head_as_it_is(

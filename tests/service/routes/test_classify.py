@@ -149,6 +149,27 @@ def gray(level: int) -> bytes:
     return encode(np.full((SIDE, SIDE, 3), level, np.uint8), "png")
 
 
+def test_a_fine_tuned_model_classifies_by_its_own_head(
+    api: httpx.Client, database: Database, storage: LocalStorage, probed: Probed
+) -> None:
+    """By the job's id: the head among the files of the model that it made, whatever becomes of the one before."""
+    model_id = (succeed(database, storage, probed.model, {}).result or {})["model_id"]
+    run = RunFolder(probed.run.path / "finetune")
+    run.create(RunSpec(kind="finetune", recipe={}))
+    shutil.copytree(probed.model.output, run.output, dirs_exist_ok=True)
+    shutil.copy(probed.run.output / HEAD_FILE, run.output)
+    job = succeed(database, storage, run, {}, model_id=model_id)
+    assert job.result is not None
+    of_probe = succeed(database, storage, probed.run, probed.result, model_id=model_id).id
+    expected = classify(api, TEST_FILES[:3], probe=of_probe).json()
+    assert api.delete(f"/v1/models/{model_id}").status_code == 204
+    found = classify(api, TEST_FILES[:3], probe=job.id).json()
+    assert (found["model"], found["probe"]) == (job.result["model_id"], job.id)
+    assert found["data"] == expected["data"]
+    assert api.delete(f"/v1/models/{job.result['model_id']}").status_code == 204
+    assert classify(api, TEST_FILES[:3], probe=job.id).json()["code"] == "model_deleted"
+
+
 def test_form_and_json_say_the_same(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
     """The k likeliest classes of each image, in the order of the images, however they are sent."""
     _, probe = add_probe(database, storage)
@@ -212,7 +233,7 @@ def test_a_deleted_model_takes_its_probes_heads_along(
     model_id, probe = add_probe(database, storage, top1=0.5)
     _, other = add_probe(database, storage)
     assert api.delete(f"/v1/models/{model_id}").status_code == 204
-    assert api.get(f"/v1/jobs/{probe}").json()["result"] == {"top1": 0.5}
+    assert api.get(f"/v1/jobs/{probe}").json()["result"] == {"top1": 0.5, "transfer": None}
     assert not (storage.root / "probes" / probe).exists()
     response = classify(api, [gray(0)], probe=probe)
     assert (response.status_code, response.json()["code"]) == (409, "model_deleted")

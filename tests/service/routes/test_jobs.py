@@ -57,7 +57,7 @@ def test_null_stands_for_absent(api: httpx.Client, dataset_id: str) -> None:
     assert submit(api, **small(dataset_id), model_id=None).status_code == 202
 
 
-@pytest.mark.parametrize("kind", ["linear_probe", "knn_probe", "layer_sweep", "transform_probe", "index"])
+@pytest.mark.parametrize("kind", ["finetune", "linear_probe", "knn_probe", "layer_sweep", "transform_probe", "index"])
 def test_each_kind_has_defaults(api: httpx.Client, dataset_id: str, model_id: str, kind: str) -> None:
     """A probe or index job needs no recipe."""
     request = {"kind": kind, "model_id": model_id} | ({} if kind == "index" else {"dataset_id": dataset_id})
@@ -168,6 +168,18 @@ def test_an_ablations_probe_is_of_a_layer_that_all_its_networks_have(api: httpx.
     field, message = refused(submit(api, kind="ablation", dataset_id=dataset_id, recipe=recipe))
     assert field == "recipe.probe.layer"
     assert message.endswith("h, z; not 'g1'")
+
+
+def test_a_class_without_a_label_can_not_be_learned(api: httpx.Client, dataset_id: str, model_id: str) -> None:
+    """422 names the fraction that leaves a class without an image, and the least one, which is taken."""
+    request = {"kind": "finetune", "dataset_id": dataset_id, "model_id": model_id}
+    field, message = refused(submit(api, **request, recipe={"label_fraction": 0.01}))
+    assert field == "recipe.label_fraction"
+    assert message.startswith("more than 0.0125, for an image of each class, not 0.01")  # of 50, 10 are held out
+    assert "'cat' has 40, 'dog' has 40" in message
+    taken = submit(api, **request, recipe={"label_fraction": 0.0126})
+    assert taken.status_code == 202
+    assert taken.json()["recipe"]["epochs"] == 30
 
 
 def test_a_transform_probe_needs_images_and_no_labels(api: httpx.Client, database: Database, model_id: str) -> None:
@@ -358,7 +370,7 @@ def test_recipes_are_what_jobs_accept(api: httpx.Client, database: Database) -> 
             == json.loads(pretrain_recipe({"preset": name}).model_dump_json())
         )
     probes = {"linear_probe", "knn_probe", "layer_sweep", "transform_probe"}
-    assert recipes["schemas"].keys() == {"pretrain", *probes, "ablation", "index"}
+    assert recipes["schemas"].keys() == {"pretrain", "finetune", *probes, "ablation", "index"}
     assert recipes["schemas"]["knn_probe"]["properties"]["k"]["maximum"] == 10_000
 
 

@@ -92,6 +92,7 @@ def test_fields_are_described_where_recipes_are(document: dict[str, Any]) -> Non
     schemas = document["components"]["schemas"]
     for kind, recipe in (
         ("PretrainRequest", "PretrainRecipe"),
+        ("FinetuneRequest", "FinetuneRecipe"),
         ("LinearProbeRequest", "LinearProbeRecipe"),
         ("KnnProbeRequest", "KnnProbeRecipe"),
         ("LayerSweepRequest", "LayerSweepRecipe"),

@@ -57,7 +57,7 @@ def write_model(folder: Path, model: SimCLR, recipe: PretrainRecipe) -> None:
 
 def probe_run(
     path: Path,
-    kind: Literal["linear_probe", "knn_probe", "layer_sweep", "transform_probe"],
+    kind: Literal["finetune", "linear_probe", "knn_probe", "layer_sweep", "transform_probe"],
     recipe: dict[str, Any],
     *,
     images: NDArray[np.uint8],

@@ -7,7 +7,7 @@ import pytest
 
 from tests.trainer.probes.run_folders import noisy_images, write_pack
 from trainer.pack import NO_LABEL, Pack
-from trainer.probes.splits import probe_splits, stratified
+from trainer.probes.splits import labelled_part, probe_splits, stratified
 from trainer.run import RunError
 
 
@@ -83,3 +83,25 @@ def test_a_pack_without_classes_is_refused(tmp_path: Path) -> None:
     """Images without any class can't be probed."""
     with pytest.raises(RunError, match="the data set has 0"):
         probe_splits(pack(tmp_path, [(NO_LABEL, "train")] * 3, 0))
+
+
+def test_parts_of_the_labels_are_balanced_and_nested(tmp_path: Path) -> None:
+    """A tenth of each class; with the same seed it is within the half, with another it is another."""
+    made = pack(tmp_path, [(i % 3 // 2, "train") for i in range(90)] + [(0, "test"), (1, "test")], 2)
+    train = probe_splits(made).train
+    tenth, half, whole = (labelled_part(made, train, fraction, seed=1) for fraction in (0.1, 0.5, 1.0))
+    assert np.bincount(made.labels[tenth]).tolist() == [6, 3]
+    assert np.bincount(made.labels[half]).tolist() == [30, 15]
+    assert set(tenth) < set(half) < set(whole) == set(train)
+    assert set(tenth) != set(labelled_part(made, train, 0.1, seed=2))
+    assert tenth.tolist() == labelled_part(made, train, 0.1, seed=1).tolist()
+
+
+def test_a_part_without_an_image_of_a_class_is_refused(tmp_path: Path) -> None:
+    """What the API asks of the counts, the job asks of the images: held-out ones can't be labelled."""
+    made = pack(tmp_path, [(0, "train")] * 60 + [(1, "train")] * 62, 2)
+    train = probe_splits(made).train
+    assert len(labelled_part(made, train, 0.011, seed=0)) == 2
+    with pytest.raises(RunError, match=r"recipe\.label_fraction: more than 0\.0104167,.*'ant' has 48") as failure:
+        labelled_part(made, train, 0.01, seed=0)
+    assert failure.value.code == "too_few_labels"
