@@ -334,6 +334,13 @@ MUTATIONS = [
         "tests/trainer/test_distributed.py",
     ),
     Mutation(
+        "ablation: chosen by the test images",
+        "service/core/ablation_table.py",
+        "statistics.mean(held_out) if held_out else None",
+        "statistics.mean(top1) if top1 else None",
+        "tests/trainer/test_ablation.py",
+    ),
+    Mutation(
         "replica: the mean of the ranks' gradients",
         "trainer/replica.py",
         "done.value()[0]",

@@ -11,7 +11,7 @@ from models.ablation import AblationRecipe
 from service.core.tables import Job
 
 PRETRAIN, PROBE = "pretrain", "linear_probe"
-FIGURES = ("top1", "confidence_interval", "num_test", "test_split")  # of a probe's result
+FIGURES = ("top1", "confidence_interval", "num_test", "test_split", "held_out_top1")  # of a probe's result
 
 
 def children_of(session: Session, ablation_id: str) -> Sequence[Job]:
@@ -24,20 +24,27 @@ def table_of(recipe: AblationRecipe, children: Sequence[Job]) -> dict[str, Any]:
     """What the children measured: a row a combination, in the grid's order, and what is missing.
 
     {"fields": {field: values}, "cells": [{"values", "runs": [{"seed", "top1", "confidence_interval", "num_test",
-    "test_split", "measures", "job_id", "probe_job_id", "model_id"}], "missing": [{"seed", "job_id", "status",
-    "error"}], "mean", "std"}], "best", "num_missing"}. `measures` are those at the end of pretraining
-    (trainer/monitor.py), Table 5's contrastive accuracy and entropy among them; `std` is of the sample, null for a
-    single run; `best` are the values of the highest mean, on the split that the probes were scored on: a description,
-    not a choice that was validated elsewhere.
+    "test_split", "held_out_top1", "measures", "job_id", "probe_job_id", "model_id"}], "missing": [{"seed", "job_id",
+    "status", "error"}], "mean", "std", "held_out_mean"}], "best", "num_missing"}. `measures` are those at the end of
+    pretraining (trainer/monitor.py), Table 5's contrastive accuracy and entropy among them; `std` is of the sample,
+    null for a single run. `best` are the values of the highest mean on the training images that the probes held out:
+    a choice that the test images have no part in. It is null where the probes' protocol holds none out.
     """
     cells = [_cell(values, recipe.seeds, _of(values, children)) for values in recipe.cells()]
-    measured = [cell for cell in cells if cell["mean"] is not None]
     return {
         "fields": recipe.grid,
         "cells": cells,
-        "best": max(measured, key=lambda cell: cell["mean"])["values"] if measured else None,
+        "best": _best(cells),
         "num_missing": sum(len(cell["missing"]) for cell in cells),
     }
+
+
+def _best(cells: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    chosen_from = [cell for cell in cells if cell["held_out_mean"] is not None]
+    if not chosen_from:
+        return None
+    values: dict[str, Any] = max(chosen_from, key=lambda cell: cell["held_out_mean"])["values"]
+    return values
 
 
 def _of(values: dict[str, Any], children: Sequence[Job]) -> list[Job]:
@@ -58,10 +65,12 @@ def _cell(values: dict[str, Any], seeds: Sequence[int], children: Sequence[Job])
         elif last is not None:
             missing.append({"seed": seed, "job_id": last.id, "status": last.status, "error": last.error})
     top1 = [run["top1"] for run in runs]
+    held_out = [run["held_out_top1"] for run in runs if run["held_out_top1"] is not None]
     return {
         "values": values,
         "runs": runs,
         "missing": missing,
         "mean": statistics.mean(top1) if top1 else None,
         "std": statistics.stdev(top1) if len(top1) > 1 else None,
+        "held_out_mean": statistics.mean(held_out) if held_out else None,
     }

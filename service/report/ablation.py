@@ -27,7 +27,7 @@ def facts(report: JSON) -> list[Fact]:
     if first and first.get("num_test"):
         found.append(("Scored on", scored_on(first)))
     if best := table["best"]:
-        found.append(("Best, on the images that score", _combination(best, best)))
+        found.append(("Best, on training images held out", _combination(best, best)))
     return found
 
 

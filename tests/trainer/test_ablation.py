@@ -56,9 +56,10 @@ def train(database: Database, job: Job) -> None:
     succeed(database, job, {"model_id": add_model(database, f"mdl_of_{job.id}"), "measures": {"entropy": 2.5}})
 
 
-def probe(database: Database, job: Job, top1: float) -> None:
-    """A probe measures one."""
-    succeed(database, job, {"top1": top1, "confidence_interval": [top1 - 0.1, top1 + 0.1]})
+def probe(database: Database, job: Job, top1: float, held_out_top1: float | None = None) -> None:
+    """A probe measures one; by SGD without training images held out."""
+    result = {"top1": top1, "confidence_interval": [top1 - 0.1, top1 + 0.1]}
+    succeed(database, job, result if held_out_top1 is None else {**result, "held_out_top1": held_out_top1})
 
 
 def test_it_fans_out_into_a_job_for_each_combination_and_seed(database: Database, ablation: str) -> None:
@@ -78,7 +79,7 @@ def test_it_fans_out_into_a_job_for_each_combination_and_seed(database: Database
 
 
 def test_each_model_is_probed_once_and_the_table_has_mean_and_spread(database: Database, ablation: str) -> None:
-    """Means over seeds, the sample's standard deviation, the best combination, progress over all 16 jobs."""
+    """Means over seeds, the sample's standard deviation, the choice, progress over all 16 jobs."""
     look(database)
     for child in children(database, ablation):
         train(database, child)
@@ -89,7 +90,7 @@ def test_each_model_is_probed_once_and_the_table_has_mean_and_spread(database: D
     for number, child in enumerate(probes):
         assert get(database, ablation).status == "running"
         assert get(database, ablation).progress == {"step": 8 + number, "steps": 16}
-        probe(database, child, 0.5 + number / 100)
+        probe(database, child, 0.5 + number / 100, held_out_top1=0.5 - number / 100)
         look(database)
     job = get(database, ablation)
     assert job.status == "succeeded"
@@ -98,7 +99,7 @@ def test_each_model_is_probed_once_and_the_table_has_mean_and_spread(database: D
     assert [cell["values"]["loss.temperature"] for cell in cells] == [0.1, 1.0, 0.1, 1.0]
     assert [cell["mean"] for cell in cells] == pytest.approx([0.505, 0.525, 0.545, 0.565])
     assert [cell["std"] for cell in cells] == pytest.approx([0.01 / 2**0.5] * 4)
-    assert job.result["best"] == {"loss.normalize": False, "loss.temperature": 1.0}
+    assert job.result["best"] == {"loss.normalize": True, "loss.temperature": 0.1}  # on what was held out; not by top-1
     assert job.result["num_missing"] == 0
     assert cells[0]["runs"][1]["probe_job_id"] == probes[1].id
     assert cells[0]["runs"][1]["measures"] == {"entropy": 2.5}
@@ -127,6 +128,7 @@ def test_the_table_says_what_is_missing(database: Database, ablation: str) -> No
     assert empty["missing"][0]["error"] == {"code": "non_finite_loss", "message": "NaN"}
     assert job.result["num_missing"] == 2
     assert job.result["cells"][1]["mean"] == 0.5
+    assert job.result["best"] is None  # nothing was held out to choose by
 
 
 def test_a_cancel_is_that_of_all_its_jobs(database: Database, ablation: str) -> None:

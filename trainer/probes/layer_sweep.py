@@ -36,9 +36,10 @@ def run_layer_sweep(run: RunFolder) -> dict[str, Any]:
     All layers are read in one pass over the images. Each layer's l2 is picked on a held-out part of the training
     split, as the linear probe does; the test split only scores.
     The result: layers, in the model's order, a list of layer, size, linear_top1, confidence_interval [low, high] of it,
-    l2, knn_top1, effective_rank, alignment, uniformity; k (at most the training images), temperature, num_train,
-    num_test, test_split, num_view_images, seconds. The effective rank is that of all test images, so at most
-    num_test - 1. Raises RunError (`too_few_labels`, `unknown_layer`).
+    l2, held_out_top1 (of the training images that picked l2: a layer may be chosen by it), knn_top1, effective_rank,
+    alignment, uniformity; k (at most the training images), temperature, num_train, num_test, test_split,
+    num_view_images, seconds. The effective rank is that of all test images, so at most num_test - 1.
+    Raises RunError (`too_few_labels`, `unknown_layer`).
     """
     started = time.monotonic()
     recipe = LayerSweepRecipe.model_validate(run.spec().recipe)
@@ -90,7 +91,7 @@ def view_outputs(
 
 
 def _scores(layer: str, data: ProbeData, recipe: LayerSweepRecipe, run: RunFolder) -> dict[str, Any]:
-    head, seen, l2 = train_head(data.train, recipe, run, f"fit {layer}")
+    head, seen, choice = train_head(data.train, recipe, run, f"fit {layer}")
     linear = linear_confusion(head, seen, data.test, len(data.classes))
     k = min(recipe.k, len(data.train))
     knn = knn_confusion(data, k=k, temperature=recipe.temperature, run=run, stage=f"neighbors {layer}")
@@ -98,7 +99,7 @@ def _scores(layer: str, data: ProbeData, recipe: LayerSweepRecipe, run: RunFolde
         "size": data.test.h.shape[1],
         "linear_top1": accuracy(linear),
         "confidence_interval": confidence_interval(linear, seed=recipe.seed),
-        "l2": l2,
+        **choice._asdict(),
         "knn_top1": accuracy(knn),
     }
 

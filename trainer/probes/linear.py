@@ -6,7 +6,7 @@ Legend: N training images, D size of h, K classes with training images.
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,8 +53,9 @@ def run_linear_probe(run: RunFolder) -> dict[str, Any]:
 def by_lbfgs(run: RunFolder, recipe: LinearProbeRecipe, model: FrozenModel) -> Fitted:
     """The head of the l2 that is best on a held-out part of the training split, fitted on all of that."""
     [(_, data)] = layer_data(run, model, [recipe.layer])
-    head, seen, l2 = train_head(data.train, recipe, run)
-    return Fitted(head, seen, data.classes, data.test, data.test_split, {"l2": l2, "num_train": len(data.train)})
+    head, seen, choice = train_head(data.train, recipe, run)
+    about = {**choice._asdict(), "num_train": len(data.train)}
+    return Fitted(head, seen, data.classes, data.test, data.test_split, about)
 
 
 PROTOCOLS: Mapping[str, Callable[[RunFolder, LinearProbeRecipe, FrozenModel], Fitted]] = {
@@ -63,10 +64,17 @@ PROTOCOLS: Mapping[str, Callable[[RunFolder, LinearProbeRecipe, FrozenModel], Fi
 }
 
 
+class Choice(NamedTuple):
+    """The l2 that was picked, and the accuracy on the held-out training images for which it was."""
+
+    l2: float
+    held_out_top1: float
+
+
 def train_head(
     train: Features, recipe: LogisticFit, run: RunFolder, stage: str = "fit"
-) -> tuple[LinearHead, Tensor, float]:
-    """The head, the classes (K,) that its rows stand for, and the l2 that was picked.
+) -> tuple[LinearHead, Tensor, Choice]:
+    """The head, the classes (K,) that its rows stand for, and its l2.
 
     Its random numbers are the recipe's alone, whatever was trained before. `stage` is what progress is told of.
     """
@@ -75,16 +83,18 @@ def train_head(
     mean = train.h.mean(dim=0)  # (D,); the bias takes it up again
     h = train.h - mean
     spectrum = Spectrum.of(h)
-    l2, start = pick_l2(h, y, spectrum, recipe, StageProgress(run, stage, recipe.num_l2_values))
-    head, converged = fit(h, y, l2, spectrum, start, tolerance=FINAL_TOLERANCE, max_iterations=recipe.max_iterations)
+    choice, start = pick_l2(h, y, spectrum, recipe, StageProgress(run, stage, recipe.num_l2_values))
+    head, converged = fit(
+        h, y, choice.l2, spectrum, start, tolerance=FINAL_TOLERANCE, max_iterations=recipe.max_iterations
+    )
     if not converged:
         run.emit("warning", code="not_converged", message=f"raise recipe.max_iterations ({recipe.max_iterations})")
-    return LinearHead(head.weight, head.bias - head.weight @ mean), seen, l2
+    return LinearHead(head.weight, head.bias - head.weight @ mean), seen, choice
 
 
 def pick_l2(
     h: Tensor, y: Tensor, spectrum: Spectrum, recipe: LogisticFit, progress: StageProgress
-) -> tuple[float, LinearHead]:
+) -> tuple[Choice, LinearHead]:
     """The l2 of the highest accuracy on the held-out part of h (N, D), the strongest among equals, and its head.
 
     The values are tried from strong to weak, each from the head before. Weaker ones are left out once PATIENCE values
@@ -110,4 +120,4 @@ def pick_l2(
         if num_worse == PATIENCE:
             break
     progress.finish()
-    return best_l2, best_head
+    return Choice(best_l2, best), best_head

@@ -159,7 +159,7 @@ def _row(
     run: RunFolder,
 ) -> dict[str, Any]:
     num_alternatives = ALTERNATIVES[transformation]
-    head, seen, l2 = train_head(train, recipe, run, f"fit {transformation} {layer}")
+    head, seen, choice = train_head(train, recipe, run, f"fit {transformation} {layer}")
     confusion = linear_confusion(head, seen, test, num_alternatives)
     return {
         "transformation": transformation,
@@ -167,7 +167,7 @@ def _row(
         "accuracy": accuracy(confusion),
         "confidence_interval": confidence_interval(confusion, seed=recipe.seed),
         "chance": 1 / num_alternatives,
-        "l2": l2,
+        "l2": choice.l2,
         "paper": PAPER[transformation].get(layer),
         "paper_chance": PAPER[transformation]["chance"],
     }

@@ -61,6 +61,7 @@ def test_the_probe_does_what_scikit_learn_does(tmp_path: Path) -> None:
     best = int(np.argmax(accuracies))
     assert 0 < best < 9, "the case has its best inside the range"
     assert result["l2"] == pytest.approx(values[best])
+    assert result["held_out_top1"] == pytest.approx(accuracies[best])
 
     predicted = sklearn_fit(h_train, y_train, values[best]).predict(h[NUM_TRAIN:])
     right = predicted == y[NUM_TRAIN:]
@@ -96,7 +97,8 @@ def test_test_labels_decide_nothing(tmp_path: Path) -> None:
         run, _ = noisy_run(tmp_path / name, labels=labels)
         results.append(run_linear_probe(run))
         heads.append(head_of(run))
-    assert results[0]["l2"] == results[1]["l2"]
+    for name in ("l2", "held_out_top1"):
+        assert results[0][name] == results[1][name]
     assert results[0]["top1"] > results[1]["top1"]
     np.testing.assert_array_equal(heads[0][0], heads[1][0])
     np.testing.assert_array_equal(heads[0][1], heads[1][1])
