@@ -58,9 +58,13 @@ class ClassifierCache:
 
     def _load(self, head: Head) -> Classifier:
         with TemporaryDirectory() as folder:
-            path = self._storage.fetch(head.key, Path(folder) / HEAD_FILE)
-            if sha256_of(path) != head.sha256:
-                raise Unavailable(f"the classifier {head.key} is damaged in storage", code="head_damaged")
+            try:
+                path = self._storage.fetch(head.key, Path(folder) / HEAD_FILE)
+                is_whole = sha256_of(path) == head.sha256
+            except NotFound:
+                is_whole = False
+            if not is_whole:
+                raise Unavailable(f"the classifier {head.key} is lost or damaged in storage", code="head_damaged")
             return Classifier.load(path)
 
 

@@ -135,7 +135,7 @@ class Client:
         items: list[JSON] = self.request("POST", "/v1/images", data=data, files=files).json()["items"]
         return items
 
-    def classify(self, images: Sequence[tuple[str, bytes]], *, probe: str, top_k: int) -> list[JSON]:
+    def classify(self, images: Sequence[tuple[str, bytes]], *, probe: str, top_k: int = 5) -> list[JSON]:
         """What (file name, bytes) pairs are taken for by the classifier of the job `probe`: an item each."""
         form = {"probe": probe, "top_k": str(top_k)}
         files = [("files", image) for image in images]

@@ -410,6 +410,34 @@ MUTATIONS = [
         "stop, save = should_stop(), time.monotonic() >= save_at",
         "tests/trainer/test_ranks.py::test_sigterm_on_one_rank_stops_all",
     ),
+    Mutation(
+        "labels: classic momentum",
+        "trainer/supervised.py",
+        "nesterov=True",
+        "nesterov=False",
+        "tests/trainer/test_supervised.py",
+    ),
+    Mutation(
+        "fine-tuning: batch norm in eval mode",
+        "trainer/finetune.py",
+        "    network.train()\n",
+        "    network.eval()\n",
+        "tests/trainer/test_finetune.py::test_two_steps_are_those_of_the_equation",
+    ),
+    Mutation(
+        "fine-tuning: all labels",
+        "trainer/probes/splits.py",
+        "members[: num_of(len(members))]",
+        "members",
+        "tests/trainer/probes/test_splits.py",
+    ),
+    Mutation(
+        "classifier: no bias",
+        "models/classifier.py",
+        "(h @ self.weight.T + self.bias)",
+        "(h @ self.weight.T)",
+        "tests/models/test_classifier.py",
+    ),
 ]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.config import Augmentation
 from trainer.augment import cut_out, random_crops
-from trainer.data import ImageStore, epoch_order
+from trainer.data import ImageStore, epoch_order, send
 from trainer.supervised import Plan
 
 AUGMENTATION = Augmentation(operations=("crop", "flip"))
@@ -34,4 +34,4 @@ def labelled_batches(
         heights, widths = store.heights[chosen], store.widths[chosen]
         crops = random_crops(AUGMENTATION, heights, widths, image_size, seed=seed, step=step)
         x = cut_out(store.batch(chosen), crops.to(store.device), image_size)  # (B, 3, S, S)
-        yield x.contiguous(memory_format=torch.channels_last), labels[chosen].to(store.device)
+        yield x.contiguous(memory_format=torch.channels_last), send(labels[chosen], store.device)

@@ -172,6 +172,19 @@ def test_only_the_labelled_part_counts(tmp_path: Path) -> None:
         assert all(torch.equal(w, trained(other)[key]) for key, w in trained(run).items()) == is_equal
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_cuda_is_resumed_and_exported(tmp_path: Path) -> None:
+    """Stopped after step 2 and started again, it ends, and the model that it leaves is the trained one."""
+    run = make_run(tmp_path)
+    run.create(run.spec().model_copy(update={"device": "cuda"}))
+    with pytest.raises(Interrupted):
+        finetune(run, after(2))
+    assert finetune(run, never)["steps"] == 6
+    tuned, _ = load_model(run.output)
+    assert_equal(tuned.state_dict(), {name.removeprefix("model."): w for name, w in trained(run).items()})
+
+
 def test_a_part_too_small_for_a_class_is_told(tmp_path: Path) -> None:
     """The field, and the classes that it leaves without an image."""
     with pytest.raises(RunError, match=r"recipe\.label_fraction: more than .*'ant' has 16") as failure:

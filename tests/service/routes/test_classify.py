@@ -213,7 +213,7 @@ def test_a_probe_must_have_a_classifier(api: httpx.Client, database: Database, s
 
 
 def test_a_damaged_head_is_not_served(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
-    """503 `head_damaged` for a file that isn't what was stored; a head that is loaded goes on serving."""
+    """503 `head_damaged` for a file that isn't what was stored, or is gone; a head that is loaded goes on serving."""
     _, probe = add_probe(database, storage, darkest="a head that wasn't loaded before")
     key = f"{head_folder(probe, 1)}/{HEAD_FILE}"
     content = storage.get(key)
@@ -224,6 +224,21 @@ def test_a_damaged_head_is_not_served(api: httpx.Client, database: Database, sto
     assert classify(api, [gray(0)], probe=probe).status_code == 200
     storage.delete(key)
     assert classify(api, [gray(0)], probe=probe).status_code == 200
+
+
+def test_only_so_many_heads_stay_loaded(
+    api: httpx.Client, database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for two, the one that was used last but two is read from the storage again."""
+    monkeypatch.setattr("service.classifiers.MAX_LOADED", 2)
+    probes = [add_probe(database, storage, darkest=f"the {i}th of three")[1] for i in range(3)]
+    for i in (0, 1, 0, 2):
+        assert classify(api, [gray(0)], probe=probes[i]).status_code == 200
+    for probe in probes:
+        storage.delete(f"{head_folder(probe, 1)}/{HEAD_FILE}")
+    answers = [classify(api, [gray(0)], probe=probe) for probe in probes]
+    assert [answer.status_code for answer in answers] == [200, 503, 200]
+    assert answers[1].json()["code"] == "head_damaged"
 
 
 def test_a_deleted_model_takes_its_probes_heads_along(

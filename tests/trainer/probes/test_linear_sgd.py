@@ -126,3 +126,16 @@ def test_test_labels_decide_nothing(tmp_path: Path) -> None:
         run_linear_probe(run)
         heads.append((run.output / HEAD_FILE).read_bytes())
     assert heads[0] == heads[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_comes_to_the_same_head(tmp_path: Path) -> None:
+    """The crops, their features and the steps on a GPU end where those of the CPU do."""
+    heads = []
+    for device in ("cpu", "cuda"):
+        run = make_run(tmp_path / device, sgd={"epochs": 5, "batch_size": 20})
+        run.create(run.spec().model_copy(update={"device": device}))
+        run_linear_probe(run)
+        heads.append(Classifier.load(run.output / HEAD_FILE).weight)
+    np.testing.assert_allclose(heads[1], heads[0], atol=1e-3)
