@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from models.variants import VARIANTS, Variant
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 WIDTHS = (0.25, 0.5, 1, 2, 4)
@@ -366,6 +368,18 @@ class TransformProbeRecipe(LogisticFit):
     noise_sigma: float = Field(
         0.1, gt=0, le=1, description="Standard deviation of the noise, of values in [0, 1]; the paper gives none."
     )
+
+
+class ExportRecipe(Frozen):
+    """Make a model's files from its weights: float32, and variants in half precision and in 8 bits."""
+
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1), AfterValidator(_each_once)] = Field(
+        VARIANTS, description="float32 is always made; the others are published if they agree with it."
+    )
+    num_calibration_images: int = Field(
+        128, ge=1, le=4096, description="Training images, at most, off which the ranges of int8 are read."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Of the choice of images.")
 
 
 class IndexRecipe(Frozen):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.config import PretrainRecipe, pretrain_recipe
-from models.export import export_model
+from models.export import Sample, export_model
 from service.core.db import Database
 from service.core.ids import new_id
 from service.core.storage import Storage
@@ -39,7 +39,7 @@ def exported(encoder: str, side: int) -> Exported:
     )
     with tempfile.TemporaryDirectory() as folder:
         images = noise(2 * side, side).reshape(2, side, side, 3)
-        description = export_model(network(recipe), recipe, images, Path(folder))
+        description = export_model(network(recipe), recipe, Sample(images, images), Path(folder), ["float32"])
         return Exported((Path(folder) / "model.onnx").read_bytes(), description)
 
 
@@ -52,7 +52,9 @@ def publish(
     key = f"models/{id_}/model.onnx"
     storage.put(key, made.onnx)
     file = {"key": key, "sha256": hashlib.sha256(made.onnx).hexdigest(), "num_bytes": len(made.onnx)}
-    columns = {name: made.description[name] for name in ("recipe", "preprocessing", "layers", "parity_cosine")}
+    columns = {
+        name: made.description[name] for name in ("recipe", "preprocessing", "layers", "parity_cosine", "variants")
+    }
     model = Model(id=id_, files={"model.onnx": file}, **columns)
     with database.transaction() as session:
         session.add(model)

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from models.classifier import HEAD_FILE
-from models.config import PretrainRecipe
+from models.config import ExportRecipe, PretrainRecipe
 from models.export import load_model
 from models.finetuning import FinetuneRecipe
 from models.simclr import SimCLR
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
 from trainer.data import ImageStore
+from trainer.export import export
 from trainer.labelled_batches import labelled_batches
-from trainer.loop import Interrupted, export, with_storage_side
+from trainer.loop import Interrupted, with_storage_side
 from trainer.pack import Pack
 from trainer.probes.features import FrozenModel, features_of
 from trainer.probes.linear_scores import Fitted, linear_scores, save_head
@@ -87,8 +88,7 @@ def finetune(run: RunFolder, should_stop: Callable[[], bool]) -> dict[str, Any]:
     }
     fitted = _fitted(network.eval(), seen, pack, splits, run, about)
     save_head(fitted, "h", run.output / HEAD_FILE)
-    run.emit("stage", stage="export")
-    export(model, served, pack, run)
+    export(model, served, pack, ExportRecipe(seed=recipe.seed), run)
     return {**about, **linear_scores(fitted, seed=recipe.seed)}
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from models.config import PretrainRecipe, pretrain_recipe
-from models.export import ParityError, export_model
+from models.config import ExportRecipe, PretrainRecipe, pretrain_recipe
 from models.simclr import SimCLR
 from trainer.batches import training_batches
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
 from trainer.compiler import compiles_for
-from trainer.data import ImageStore, model_inputs
+from trainer.data import ImageStore
+from trainer.export import export
 from trainer.monitor import measures
 from trainer.online_knn import OnlineKnn
 from trainer.optim import build_optimizer, learning_rate, peak_learning_rate
@@ -24,7 +24,6 @@ from trainer.report import Report
 from trainer.run import RunError, RunFolder
 from trainer.step import build_model, train_step
 
-NUM_PARITY_IMAGES = 64
 REMEDY = (
     "lower optimizer.learning_rate, lengthen schedule.warmup_epochs or raise the loss's temperature, and start again"
 )
@@ -58,8 +57,7 @@ def pretrain(run: RunFolder, should_stop: Callable[[], bool], ranks: Ranks = ALO
         summary = _train(model, recipe, pack, run, should_stop, ranks)
     if not ranks.is_first:
         return None
-    run.emit("stage", stage="export")
-    return {**summary, "model": export(model, recipe, pack, run)}
+    return {**summary, "model": export(model, recipe, pack, ExportRecipe(seed=recipe.seed), run)}
 
 
 def _build(recipe: PretrainRecipe, device: torch.device, ranks: Ranks) -> SimCLR:
@@ -67,16 +65,6 @@ def _build(recipe: PretrainRecipe, device: torch.device, ranks: Ranks) -> SimCLR
         return build_model(recipe, device, ranks)
     except ValueError as error:
         raise RunError("invalid_recipe", str(error)) from error
-
-
-def export(model: SimCLR, recipe: PretrainRecipe, pack: Pack, run: RunFolder) -> dict[str, Any]:
-    """Write the model's files into the run's output; what model.json holds. Raises RunError (`parity`)."""
-    held_out = pack.split("test") if len(pack.split("test")) else pack.split("train")
-    images = model_inputs(pack, held_out[:NUM_PARITY_IMAGES], recipe.preprocessing)
-    try:
-        return export_model(model, recipe, images, run.output)
-    except ParityError as error:
-        raise RunError("parity", str(error)) from error
 
 
 def with_storage_side(recipe: PretrainRecipe, storage_side: int) -> PretrainRecipe:

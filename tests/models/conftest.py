@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.export import export_model
+from models.export import Sample, export_model
 from tests.models.exported import RECIPE, network
 from tests.models.image_files import noise
 
@@ -13,5 +13,8 @@ from tests.models.image_files import noise
 def exported_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the export of `network()`; not to be changed."""
     folder = tmp_path_factory.mktemp("exported")
-    export_model(network(), RECIPE, noise(7 * 32, 32).reshape(7, 32, 32, 3), folder)
+    images = noise(7 * 32, 32).reshape(7, 32, 32, 3)
+    export_model(
+        network(), RECIPE, Sample(images, noise(16 * 32, 32, seed=2).reshape(16, 32, 32, 3), ("a", "b")), folder
+    )
     return folder

@@ -26,7 +26,9 @@ def embedder(exported_folder: Path) -> Embedder:
 def test_describes_the_model(embedder: Embedder) -> None:
     """Preprocessing and layers come from the file."""
     assert embedder.preprocessing == RECIPE.preprocessing
-    assert embedder.layers == {"h": 128, "z": 16}
+    assert list(embedder.layers) == ["stem", "layer1.0", "layer2.0", "layer3.0", "h", "g1", "z"]
+    assert (embedder.layers["h"], embedder.layers["z"]) == (128, 16)
+    assert embedder.variant == "float32"
 
 
 def test_h_is_the_default_layer(embedder: Embedder) -> None:
@@ -54,7 +56,7 @@ def test_other_inputs_are_refused(embedder: Embedder, images: NDArray[np.uint8],
 
 def test_unknown_layers_are_refused(embedder: Embedder) -> None:
     """A layer that isn't exported is a ValueError that lists those that are."""
-    with pytest.raises(ValueError, match="layer: one of h, z, not 'layer3'"):
+    with pytest.raises(ValueError, match=r"layer: one of stem, layer1\.0, .*, z, not 'layer3'"):
         embedder.embed(IMAGES, "layer3")
 
 
@@ -73,12 +75,45 @@ def test_threads_don_t_change_the_result(exported_folder: Path, embedder: Embedd
             np.testing.assert_allclose(h, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_layers_come_together_as_they_come_alone(embedder: Embedder) -> None:
+    """Several layers of one pass, in the order asked for, are those of a pass each."""
+    together = embedder.embed_layers(IMAGES, ["z", "layer2.0", "h"])
+    assert list(together) == ["z", "layer2.0", "h"]
+    for layer, vectors in together.items():
+        np.testing.assert_allclose(vectors, embedder.embed(IMAGES, layer), rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_may_be_deleted_once_it_is_open(exported_folder: Path, embedder: Embedder, tmp_path: Path) -> None:
+    """A layer inside, which is opened when first asked for, is there after the file's name is gone; for all callers."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes((exported_folder / "model.onnx").read_bytes())
+    alone = Embedder(path, num_threads=1)
+    path.unlink()
+    expected = embedder.embed(IMAGES, "layer3.0")
+    with ThreadPoolExecutor(4) as callers:
+        for vectors in callers.map(lambda _: alone.embed(IMAGES, "layer3.0"), range(8)):
+            assert (vectors == expected).all()
+
+
+def test_a_file_of_the_first_format_is_served(exported_folder: Path, embedder: Embedder, tmp_path: Path) -> None:
+    """A file of an older release, which names h and z alone, gives these as before, and says that it has no others."""
+    model = onnx.load(exported_folder / "model.onnx")
+    kept = {p.key: p.value for p in model.metadata_props if p.key in {"recipe", "preprocessing"}}
+    onnx.helper.set_model_props(model, {**kept, "format_version": "1", "layers": '{"h": 128, "z": 16}'})
+    onnx.save(model, tmp_path / "model.onnx")
+    older = Embedder(tmp_path / "model.onnx", num_threads=1)
+    assert (older.embed(IMAGES) == embedder.embed(IMAGES)).all()
+    assert older.variant == "float32"
+    with pytest.raises(ValueError, match="layer: one of h, z, not 'stem'"):
+        older.embed(IMAGES, "stem")
+
+
 def test_another_format_version_is_refused(exported_folder: Path, tmp_path: Path) -> None:
     """A file of another version is refused by its number."""
     model = onnx.load(exported_folder / "model.onnx")
-    onnx.helper.set_model_props(model, {"format_version": "2"})
+    onnx.helper.set_model_props(model, {"format_version": "3"})
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(ValueError, match="format version 2, this release reads 1"):
+    with pytest.raises(ValueError, match="format version 3, this release reads 1 and 2"):
         Embedder(tmp_path / "model.onnx", num_threads=1)
 
 

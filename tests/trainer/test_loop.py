@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-import models.export
 import trainer.loop
 from models.config import Schedule
 from models.export import load_model
 from models.simclr import SimCLR
+from models.variants import FLOORS
 from tests.trainer.pretraining import run_folder
 from trainer.__main__ import main
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
@@ -112,7 +112,7 @@ def test_images_of_other_splits_change_no_weight(tmp_path: Path) -> None:
 def test_a_model_that_is_not_the_trained_one_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process leaves the code `parity` with the measured cosine, and exits without a traceback."""
     run = run_folder(tmp_path, schedule={"epochs": 0, "warmup_epochs": 0})
-    monkeypatch.setattr(models.export, "MIN_PARITY_COSINE", 2)
+    monkeypatch.setitem(FLOORS, "float32", 2)
     assert main(run.path) == 1
     error = json.loads(run.error.read_text())
     assert error["code"] == "parity"
