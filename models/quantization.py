@@ -25,6 +25,7 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata  # typ
 
 from models.onnx_graph import SERVED_LAYERS
 
+FLOAT32_OPERATIONS = {"Div", "LayerNormalization"}
 BATCH_SIZE = 16  # images whose every activation is in memory at once
 
 
@@ -62,7 +63,7 @@ def to_int8(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
 
 
 def _kept_in_float32(model: ModelProto) -> list[str]:
-    """The division of pixels by 255, and what pools the inner layers: they are given as they are, not in 8 bits."""
+    """The division of pixels by 255, layer norms, and what pools the inner layers: these leave as they are computed."""
     inner = {output.name for output in model.graph.output} - set(SERVED_LAYERS)
     pooled = [node.name for node in model.graph.node if inner.intersection(node.output) and node.op_type != "Relu"]
-    return [node.name for node in model.graph.node if node.op_type == "Div"] + pooled
+    return [node.name for node in model.graph.node if node.op_type in FLOAT32_OPERATIONS] + pooled

@@ -11,9 +11,10 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from models.embedder import Embedder
+from models.variants import FILES, Variant
 from service.core.db import AWAY, Database
 from service.core.errors import Conflict, NotFound
-from service.core.model_files import fetch_onnx
+from service.core.model_files import fetch_onnx, serving_variant
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
@@ -36,10 +37,10 @@ class ModelCache:
     """At most MAX_LOADED models, the least recently used one leaves first. For one event loop."""
 
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
-        self._num_threads = settings.num_ort_threads
+        self._settings = settings
         self._database = database
         self._storage = storage
-        self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # by id
+        self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # by id and the sha256 of the file that serves
         self._last: dict[str, ServedModel] = {}  # by the alias that served it last
         self._loading = asyncio.Lock()
 
@@ -83,16 +84,19 @@ class ModelCache:
             return session.scalars(select(Model).where((Model.id == name) | Model.id.in_(of_alias))).first()
 
     async def _load(self, row: Model) -> ServedModel:
-        if row.id not in self._loaded:
+        variant = serving_variant(row, self._settings.variant)
+        key = f"{row.id} {row.files[FILES[variant]]['sha256']}"  # an export job may have made its files anew
+        if key not in self._loaded:
             async with self._loading:  # the second to ask finds it loaded
-                if row.id not in self._loaded:
-                    self._loaded[row.id] = ServedModel(row, await run_in_threadpool(self._open, row))
-        self._loaded.move_to_end(row.id)
-        served = self._loaded[row.id]
+                if key not in self._loaded:
+                    self._loaded[key] = ServedModel(row, await run_in_threadpool(self._open, row, variant))
+        self._loaded.move_to_end(key)
+        served = self._loaded[key]
         while len(self._loaded) > MAX_LOADED:
             self._loaded.popitem(last=False)
         return served
 
-    def _open(self, row: Model) -> Embedder:
+    def _open(self, row: Model, variant: Variant) -> Embedder:
         with TemporaryDirectory() as folder:
-            return Embedder(fetch_onnx(self._storage, row, Path(folder)), num_threads=self._num_threads)
+            path = fetch_onnx(self._storage, row, variant, Path(folder))
+            return Embedder(path, num_threads=self._settings.num_ort_threads)

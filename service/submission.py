@@ -16,6 +16,7 @@ from service.schemas.job_requests import (
     MAX_NODES,
     AblationRequest,
     AnyJobRequest,
+    ExportRequest,
     FinetuneRequest,
     KnnProbeRequest,
     LayerSweepRequest,
@@ -60,9 +61,12 @@ def _row(session: Session, table: type[Row], field: str, id_: str) -> Row:
 
 
 def _obstacle(request: AnyJobRequest, classes: list[str], splits: dict[str, Any]) -> str | None:
-    """Why the data set can't be probed as the request asks for."""
+    """Why the data set can't serve the job that the request asks for."""
     if isinstance(request, PretrainRequest):
         return None
+    if isinstance(request, ExportRequest):
+        is_empty = not splits.get("train", {"num_images": 0})["num_images"]
+        return "an export calibrates on training images; the data set has none" if is_empty else None
     if isinstance(request, TransformProbeRequest):
         return transform_obstacle({name: split["num_images"] for name, split in splits.items()})
     return probe_obstacle(classes, splits)

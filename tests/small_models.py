@@ -9,6 +9,7 @@ from typing import Any
 
 from models.config import PretrainRecipe, pretrain_recipe
 from models.export import Sample, export_model
+from models.variants import Variant
 from service.core.db import Database
 from service.core.ids import new_id
 from service.core.storage import Storage
@@ -19,14 +20,14 @@ from tests.models.image_files import noise
 
 @dataclass(frozen=True)
 class Exported:
-    """An ONNX file and what model.json says of it."""
+    """The ONNX files by name and what model.json says of them."""
 
-    onnx: bytes
+    files: dict[str, bytes]
     description: dict[str, Any]
 
 
 @functools.cache
-def exported(encoder: str, side: int) -> Exported:
+def exported(encoder: str, side: int, variants: tuple[Variant, ...] = ("float32",)) -> Exported:
     """`pixels`, whose h is the image itself, or a ResNet; made once a session."""
     recipe: PretrainRecipe = pretrain_recipe(
         {
@@ -39,23 +40,32 @@ def exported(encoder: str, side: int) -> Exported:
     )
     with tempfile.TemporaryDirectory() as folder:
         images = noise(2 * side, side).reshape(2, side, side, 3)
-        description = export_model(network(recipe), recipe, Sample(images, images), Path(folder), ["float32"])
-        return Exported((Path(folder) / "model.onnx").read_bytes(), description)
+        description = export_model(network(recipe), recipe, Sample(images, images), Path(folder), variants)
+        files = {path.name: path.read_bytes() for path in Path(folder).glob("*.onnx")}
+        return Exported(files, description)
 
 
 def publish(
-    database: Database, storage: Storage, *, encoder: str = "pixels", side: int = 8, alias: str | None = "production"
+    database: Database,
+    storage: Storage,
+    *,
+    encoder: str = "pixels",
+    side: int = 8,
+    alias: str | None = "production",
+    variants: tuple[Variant, ...] = ("float32",),
 ) -> Model:
     """Store a model and have the alias serve it."""
-    made = exported(encoder, side)
+    made = exported(encoder, side, variants)
     id_ = new_id("mdl")
-    key = f"models/{id_}/model.onnx"
-    storage.put(key, made.onnx)
-    file = {"key": key, "sha256": hashlib.sha256(made.onnx).hexdigest(), "num_bytes": len(made.onnx)}
+    files = {}
+    for name, content in made.files.items():
+        key = f"models/{id_}/{name}"
+        storage.put(key, content)
+        files[name] = {"key": key, "sha256": hashlib.sha256(content).hexdigest(), "num_bytes": len(content)}
     columns = {
         name: made.description[name] for name in ("recipe", "preprocessing", "layers", "parity_cosine", "variants")
     }
-    model = Model(id=id_, files={"model.onnx": file}, **columns)
+    model = Model(id=id_, files=files, **columns)
     with database.transaction() as session:
         session.add(model)
         session.flush()

@@ -27,6 +27,7 @@ from models.preprocess import ImageLimits, decode, to_input
 from service.cli import app
 from service.client import JSON, ApiError, Client, JobFailed
 from service.local_files import LocalImage, read_images
+from tests.models.image_files import encode, noise
 from tests.stack import Stack, environment
 from tests.waiting import wait_until
 
@@ -109,9 +110,14 @@ def test_a_model_is_published_with_its_parity(client: Client, model_id: str) -> 
     """ONNX Runtime's h and z equal the network's, and the recipe is kept with the model."""
     model = client.get(f"/v1/models/{model_id}")
     assert model["parity_cosine"] > 0.9999
-    assert model["layers"] == {"h": 128, "z": 128}
+    assert list(model["layers"]) == ["stem", "layer1.0", "layer2.0", "layer3.0", "h", "g1", "z"]
+    assert {name: variant["status"] for name, variant in model["variants"].items()} == dict.fromkeys(
+        ("float32", "float16", "int8"), "published"
+    )
+    assert 0.99 < model["variants"]["int8"]["cosine"]["h"]["min"] < model["variants"]["float16"]["cosine"]["h"]["min"]
     assert model["recipe"]["loss"]["temperature"] == 0.1
-    assert set(model["files"]) == {"model.onnx", "encoder.pt", "model.json"}
+    onnx_files = {"model.onnx", "model-float16.onnx", "model-int8.onnx"}
+    assert set(model["files"]) == {*onnx_files, "encoder.pt", "model.json"}
 
 
 @pytest.mark.parametrize("kind", ["linear_probe", "knn_probe"])
@@ -257,6 +263,23 @@ def test_the_served_encoder_equals_the_trained_one(
     h = np.load(io.BytesIO(response.content))
     cosine = (h * expected).sum(1) / np.linalg.norm(h, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosine.min() > 0.99999
+
+
+def test_an_export_makes_a_model_s_files_anew(client: Client, dataset: JSON, model_id: str) -> None:
+    """The model has the variants that the job was asked for, of the same weights, and goes on serving, any layer."""
+    before = client.get(f"/v1/models/{model_id}")
+    recipe = {"variants": ["int8"]}
+    job = client.submit("export", dataset_id=dataset["id"], model_id=model_id, recipe=recipe)
+    result = client.wait_for_job(job["id"])["result"]
+    model = client.get(f"/v1/models/{model_id}")
+    assert set(model["files"]) == {"model.onnx", "model-int8.onnx", "encoder.pt", "model.json"}
+    assert model["variants"].keys() == result["model"]["variants"].keys() == {"float32", "int8"}
+    assert model["files"]["encoder.pt"] == before["files"]["encoder.pt"]
+    assert model["probes"] == before["probes"]
+    form = {"files": [("files", ("a.png", encode(noise(16, 16), "png")))], "data": {"layer": "layer2.0"}}
+    answer = client.request("POST", "/v1/embeddings", **form)
+    assert answer.headers["Model-Variant"] == answer.json()["variant"] == "float32"
+    assert len(answer.json()["data"][0]["embedding"]) == 32
 
 
 def test_a_second_model_is_indexed_and_searched_beside_the_first(

@@ -1,7 +1,7 @@
 """The training process: `python -m trainer RUN_FOLDER` (trainer/run.py describes the folder).
 
-SIGTERM asks pretraining and fine-tuning to checkpoint and to exit with INTERRUPTED; a probe starts over, so it just
-ends. So does one of several ranks until all have arrived: it has nothing to save.
+SIGTERM asks pretraining and fine-tuning to checkpoint and to exit with INTERRUPTED; any other job starts over, so it
+just ends. So does one of several ranks until all have arrived: it has nothing to save.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from trainer.export import run_export
 from trainer.finetune import finetune
 from trainer.loop import Interrupted, pretrain
 from trainer.probes.knn import run_knn_probe
@@ -55,7 +56,7 @@ def main(path: Path, *, collective_seconds: float = COLLECTIVE_SECONDS) -> int:
         elif kind == "finetune":
             run.succeed(finetune(run, _stop_on_sigterm()))
         else:
-            run.succeed(PROBES[kind](run))
+            run.succeed((run_export if kind == "export" else PROBES[kind])(run))
     except Interrupted:
         return INTERRUPTED
     except PeerLost as error:

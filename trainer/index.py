@@ -27,7 +27,7 @@ from models.preprocess import ImageLimits, to_input
 from service.core import jobs, vectors
 from service.core.db import AWAY, Database
 from service.core.errors import NotFound, Unavailable
-from service.core.model_files import fetch_onnx
+from service.core.model_files import fetch_onnx, serving_variant
 from service.core.settings import Settings, get_settings
 from service.core.storage import Storage, open_storage
 from service.core.tables import EmbeddingTable, Image, Model
@@ -122,7 +122,8 @@ class Indexer:
 
     def _open(self, model: Model) -> Embedder:
         with TemporaryDirectory() as folder:
-            path = fetch_onnx(self._storage, model, Path(folder))
+            variant = serving_variant(model, self._settings.variant)  # the one that queries are embedded by
+            path = fetch_onnx(self._storage, model, variant, Path(folder))
             return Embedder(path, num_threads=self._settings.num_ort_threads)
 
     def _batches(self, embedder: Embedder, table: EmbeddingTable) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "knn_probe": (*PYTHON, "trainer"),
     "layer_sweep": (*PYTHON, "trainer"),
     "transform_probe": (*PYTHON, "trainer"),
+    "export": (*PYTHON, "trainer"),
     "ingest": (*PYTHON, "trainer.ingest"),
     "index": (*PYTHON, "trainer.index"),
 }

@@ -5,17 +5,20 @@ The files go to keys that no row names yet; the rows are written only if the att
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import cast, delete, func, insert, select, update
+from sqlalchemy import cast, delete, event, func, insert, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from models.classifier import HEAD_FILE
+from models.variants import FILES, VARIANTS
 from service.core import jobs
 from service.core.db import Database
+from service.core.errors import Unavailable
 from service.core.heads import head_folder
 from service.core.ids import new_id
 from service.core.storage import Storage, sha256_of
@@ -24,12 +27,12 @@ from trainer.outcome import Failed
 from trainer.pack import FILES as PACK_FILES
 from trainer.run import RunError, RunFolder
 
-MODEL_FILES = ("model.onnx", "encoder.pt", "model.json")
+NETWORK_FILES = ("encoder.pt", "model.json")  # of a model, besides an ONNX file of each published variant
 
 Result = dict[str, Any]
 Record = Callable[[Session, Job], Result]  # writes the rows of the held job; the result as the job shows it
 Files = dict[str, Any]  # {name: {"key", "sha256", "num_bytes"}}
-MODEL_COLUMNS = ("recipe", "preprocessing", "layers", "parity_cosine")
+MODEL_COLUMNS = ("recipe", "preprocessing", "layers", "parity_cosine", "variants")
 DATASET_COLUMNS = ("num_images", "num_duplicates", "num_rejected", "classes", "splits", "image_sizes")
 
 
@@ -38,10 +41,15 @@ def upload(storage: Storage, job: Job, run: RunFolder, result: Result) -> Record
     match job.kind:
         case "pretrain" | "finetune":
             model_id = new_id("mdl")
-            names = (*MODEL_FILES, HEAD_FILE) if job.kind == "finetune" else MODEL_FILES
-            files = _store(storage, f"models/{model_id}", run.output, names)
             about = json.loads((run.output / "model.json").read_bytes())
+            head = (HEAD_FILE,) if job.kind == "finetune" else ()
+            files = _store(storage, f"models/{model_id}", run.output, (*_model_files(about), *head))
             return partial(_record_model, model_id=model_id, files=files, about=about, result=result)
+        case "export":
+            about = json.loads((run.output / "model.json").read_bytes())
+            prefix = f"models/{job.model_id}/{job.id}-{job.attempt}"
+            files = _store(storage, prefix, run.output, _model_files(about))
+            return partial(_record_export, storage=storage, files=files, about=about, result=result)
         case "ingest":
             files = _store(storage, f"datasets/{job.dataset_id}/pack-{job.attempt}", run.output, PACK_FILES)
             return partial(_record_dataset, files=files, result=result)
@@ -50,10 +58,8 @@ def upload(storage: Storage, job: Job, run: RunFolder, result: Result) -> Record
             return partial(_record_classifier, files=files, result=result)
         case "knn_probe":
             return partial(_record_probe, result=result)
-        case "layer_sweep" | "transform_probe":
-            return lambda session, job: {**result, **_transfer(session, job)}
         case _:
-            return lambda *_: result
+            return partial(_record_result, result=result)
 
 
 def finish(session: Session, job_id: str, attempt: int, record: Record) -> Job:
@@ -86,12 +92,43 @@ def delete_old_checkpoints(database: Database, storage: Storage, job_id: str) ->
         storage.delete(key)  # after the commit: a row never names a blob that is gone
 
 
+def _record_result(session: Session, job: Job, *, result: Result) -> Result:
+    return {**result, **_transfer(session, job)} if job.kind in {"layer_sweep", "transform_probe"} else result
+
+
 def _record_model(session: Session, job: Job, *, model_id: str, files: Files, about: Result, result: Result) -> Result:
     columns = {name: about[name] for name in MODEL_COLUMNS}
     session.add(Model(id=model_id, job_id=job.id, dataset_id=job.dataset_id, files=files, **columns))
     session.flush()
     transfer = _transfer(session, job) if job.kind == "finetune" else {}
     return {**result, **transfer, "model_id": model_id}
+
+
+def _model_files(about: Result) -> tuple[str, ...]:
+    published = [FILES[name] for name in VARIANTS if about["variants"].get(name, {}).get("status") == "published"]
+    return (*published, *NETWORK_FILES)
+
+
+def _record_export(
+    session: Session, job: Job, *, storage: Storage, files: Files, about: Result, result: Result
+) -> Result:
+    """Have the model name its new files, and delete those that they replace once that is committed."""
+    model = session.get(Model, job.model_id, with_for_update=True) if job.model_id else None
+    if model is None:
+        raise RunError("model_deleted", "the model was deleted while it was exported")
+    head = {name: file for name, file in model.files.items() if name == HEAD_FILE}  # of a fine-tuned one: it stays
+    replaced = [file["key"] for name, file in model.files.items() if name not in head]
+    model.files = {**files, **head}
+    for name in MODEL_COLUMNS:
+        setattr(model, name, about[name])
+
+    def delete_replaced(_: Session) -> None:
+        with suppress(Unavailable):  # what is left takes space, nothing more
+            for key in replaced:
+                storage.delete(key)
+
+    event.listen(session, "after_commit", delete_replaced, once=True)
+    return result
 
 
 def _record_dataset(session: Session, job: Job, *, files: Files, result: Result) -> Result:

@@ -1,8 +1,8 @@
 """The run folder: the whole contract between a training process and whoever started it.
 
     spec.json        what to do (RunSpec)                               in
-    dataset/         a packed data set (trainer/pack.py)                in, training and probes
-    model/           model.onnx, encoder.pt, model.json                 in, probes and fine-tuning
+    dataset/         a packed data set (trainer/pack.py)                in, all but ingest
+    model/           model.onnx, encoder.pt, model.json                 in, probes, fine-tuning and export
     archive          the uploaded bytes                                 in, ingest
     checkpoints/     step-00000120.pt and, once it is whole, .json      in (to resume from) and out
     events.jsonl     one JSON object a line: stage, metrics, warning    out
@@ -50,7 +50,15 @@ class RunSpec(Frozen):
     """What a run folder asks for."""
 
     kind: Literal[
-        "pretrain", "finetune", "linear_probe", "knn_probe", "layer_sweep", "transform_probe", "ingest", "index"
+        "pretrain",
+        "finetune",
+        "linear_probe",
+        "knn_probe",
+        "layer_sweep",
+        "transform_probe",
+        "export",
+        "ingest",
+        "index",
     ]
     recipe: dict[str, Any]
     device: Literal["cpu", "cuda"] = "cpu"

@@ -4,12 +4,14 @@ import os
 import socket
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.variants import Variant
 
 PREFIX = "SIMCLR_"
 ENV_FILE = ".env"
@@ -75,6 +77,11 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(2 * 2**30, ge=1, description="Of an uploaded archive, and of its unpacked content.")
     max_archive_entries: int = Field(100_000, ge=1, description="Members of an archive.")
     max_archive_ratio: int = Field(100, ge=1, description="Unpacked over packed size of an archive.")
+    variant: Variant | Literal["auto"] = Field(
+        "float32",
+        description="Of a model, serves and indexes where it is published, else float32: float32, float16, int8, or"
+        " auto (float16 on a GPU, int8 on a CPU with VNNI). The same for the API and all workers.",
+    )
     num_ort_threads: int = Field(0, ge=0, le=256, description="Intra-op threads of ONNX Runtime; 0: one a core.")
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ dataset ──< dataset_rejection          collection ──< collection_image >
 The tables emb_<number> are made when a model is first indexed (service/core/vectors.py).
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
+FLOAT32_ALONE: Mapping[str, Any] = {"float32": {"status": "published"}}  # of a model of an older release
 ENDED = ("succeeded", "failed", "cancelled")
 DATASET_STATUSES = ("validating", "ready", "failed")
 
@@ -194,11 +196,12 @@ class Model(Base):
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id", ondelete="SET NULL"))
     recipe: Mapped[dict[str, Any]]
     preprocessing: Mapped[dict[str, Any]]
-    layers: Mapped[dict[str, Any]]  # {"h": 128, "z": 128}
+    layers: Mapped[dict[str, Any]]  # {"stem": 16, ..., "h": 128, "z": 128}
     parity_cosine: Mapped[float]
     files: Mapped[dict[str, Any]]  # {name: {"key", "sha256", "num_bytes"}}
     probes: Mapped[dict[str, Any]] = mapped_column(default=dict)  # {"linear_probe": {"top1", "job_id", ...}, ...}
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    variants: Mapped[dict[str, Any]] = mapped_column(default=FLOAT32_ALONE)  # {name: {"status", "cosine", ...}}
 
 
 class Alias(Base):

@@ -28,23 +28,26 @@ async def create_embeddings(request: Request, services: ServicesDep) -> Response
     """Embed images: files of a form, or data URIs in OpenAI's shape.
 
     With `Accept: application/x-npy`, the answer is a NumPy file of an (M, D) float32 array. The header Server-Timing
-    says how many milliseconds went into waiting, decoding and computing.
+    says how many milliseconds went into waiting, decoding and computing; Model-Variant which variant of the model made
+    the vectors.
     """
     timings = Timings()
     async with bodies.read_body(request, EmbeddingRequest, EmbeddingForm) as body:
         contents = await read_inputs(body, services.settings.max_images_per_request)
     model = await services.embedding.models.get(body.model)
     vectors = await services.embedding.embed(contents, model, body.layer, timings)
+    headers = timings.header() | {"Model-Variant": model.embedder.variant}
     if NPY_TYPE in request.headers.get("accept", ""):
-        return Response(_npy(vectors), media_type=NPY_TYPE, headers=timings.header())
+        return Response(_npy(vectors), media_type=NPY_TYPE, headers=headers)
     answer = EmbeddingList(
         data=[
             EmbeddingItem(index=i, embedding=_written(vector, body.encoding_format)) for i, vector in enumerate(vectors)
         ],
         model=model.row.id,
+        variant=model.embedder.variant,
         usage=Usage(num_images=len(vectors)),
     )
-    return Response(answer.model_dump_json(), media_type="application/json", headers=timings.header())
+    return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
 
 
 def _written(vector: NDArray[np.float32], encoding: str) -> list[float] | str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from models.ablation import AblationRecipe
 from models.config import (
     PRESETS,
+    ExportRecipe,
     IndexRecipe,
     KnnProbeRecipe,
     LayerSweepRecipe,
@@ -27,6 +28,7 @@ RECIPES: dict[str, type[BaseModel]] = {
     "knn_probe": KnnProbeRecipe,
     "layer_sweep": LayerSweepRecipe,
     "transform_probe": TransformProbeRecipe,
+    "export": ExportRecipe,
     "ablation": AblationRecipe,
     "index": IndexRecipe,
 }

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.variants import Variant
 from service.schemas.fields import NAME_PATTERN
 from service.schemas.image_inputs import ImageFiles, ImageUris
 from service.schemas.images import ModelKey
@@ -55,4 +56,5 @@ class EmbeddingList(BaseModel):
     object: Literal["list"] = "list"
     data: list[EmbeddingItem]
     model: str = Field(description="Id of the model that made them.")
+    variant: Variant = Field(description="The variant of the model that made them (the setting SIMCLR_VARIANT).")
     usage: Usage

@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from models.ablation import AblationRecipe
 from models.config import (
+    ExportRecipe,
     IndexRecipe,
     KnnProbeRecipe,
     LayerSweepRecipe,
@@ -137,6 +138,16 @@ class TransformProbeRequest(_JobRequest):
     resources: OneProcess = OneProcess()
 
 
+class ExportRequest(_JobRequest):
+    """Make a model's files anew from its weights, with the variants asked for: they take the place of those it has."""
+
+    kind: Literal["export"]
+    dataset_id: Annotated[Id, Field(description="For the images to calibrate and measure on: the model's own.")]
+    model_id: Id
+    recipe: ExportRecipe = ExportRecipe()
+    resources: OneProcess = OneProcess()
+
+
 class IndexRequest(_JobRequest):
     """Embed the stored images that a model has no vector for."""
 
@@ -158,5 +169,5 @@ class AblationRequest(_JobRequest):
 
 
 AnyProbeRequest = LinearProbeRequest | KnnProbeRequest | LayerSweepRequest | TransformProbeRequest
-AnyJobRequest = PretrainRequest | FinetuneRequest | AnyProbeRequest | AblationRequest | IndexRequest
+AnyJobRequest = PretrainRequest | FinetuneRequest | AnyProbeRequest | ExportRequest | AblationRequest | IndexRequest
 JobRequest = Annotated[AnyJobRequest, Field(discriminator="kind")]

@@ -15,6 +15,7 @@ Kind = Literal[
     "knn_probe",
     "layer_sweep",
     "transform_probe",
+    "export",
     "ablation",
     "index",
     "ingest",

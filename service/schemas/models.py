@@ -1,7 +1,7 @@
 """Models and aliases as JSON."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,25 @@ class FileOut(BaseModel):
     num_bytes: int
 
 
+class LayerCosine(BaseModel):
+    """Over held-out images; null where a vector isn't finite."""
+
+    min: float | None
+    mean: float | None
+
+
+class VariantOut(BaseModel):
+    """The model in another arithmetic, and how well it agrees with the trained network on held-out images."""
+
+    status: Literal["published", "refused"]
+    reason: str | None = Field(None, description="Why it is refused.")
+    cosine: dict[str, LayerCosine] | None = Field(
+        None, description="To the network's vectors, by layer; null in models of older releases."
+    )
+    knn_agreement: float | None = Field(None, description="Share of images whose nearest neighbour in h is the same.")
+    knn_overlap: float | None = Field(None, description="Mean share of the ten nearest that are the same.")
+
+
 class ModelOut(BaseModel):
     """An exported encoder."""
 
@@ -23,8 +42,9 @@ class ModelOut(BaseModel):
     dataset_id: str | None = Field(description="What it was last trained on; null once that is deleted.")
     recipe: dict[str, Any]
     preprocessing: dict[str, Any]
-    layers: dict[str, int] = Field(description="Dimensions of each layer that it can give: h, z.")
-    parity_cosine: float = Field(description="Least cosine of ONNX Runtime's vectors to the trainer's.")
+    layers: dict[str, int] = Field(description="Dimensions of each layer that it can give, first to last.")
+    parity_cosine: float = Field(description="Least cosine of float32 to the trainer's vectors.")
+    variants: dict[str, VariantOut] = Field(description="By name: float32, float16, int8.")
     files: dict[str, FileOut]
     probes: dict[str, Any] = Field(description="The newest linear and kNN probe of h, by kind.")
     aliases: list[str] = Field(description="The aliases that serve it.")

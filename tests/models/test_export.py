@@ -247,8 +247,10 @@ def test_z_may_be_h(tmp_path: Path, name: str) -> None:
         np.testing.assert_allclose(h, np.moveaxis(images, 3, 1).reshape(7, -1) / 255.0, rtol=1e-6)
 
 
-def test_a_vit_s_onnx_file_computes_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """From one, two and five images, h and z of the file are the network's; exporting, channels last, is quiet."""
+def test_a_vit_s_onnx_file_computes_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """From one, two and five images, the layers of the file are the network's; exporting, channels last, is quiet."""
     recipe = PretrainRecipe.model_validate({"encoder": {"name": "vit_small", "width": 0.25, "patch_size": 8}})
     model = network(recipe)
     with torch.no_grad():
@@ -256,6 +258,7 @@ def test_a_vit_s_onnx_file_computes_it(tmp_path: Path, capfd: pytest.CaptureFixt
             w.add_(torch.randn_like(w), alpha=0.1)  # biases and class token are drawn as 0
     description = export_model(model.to(memory_format=torch.channels_last), recipe, SAMPLE, tmp_path)
     assert capfd.readouterr() == ("", "")
+    assert [record.message for record in caplog.records if record.name == "root"] == []
     assert description["layers"] == {**{f"blocks.{i}": 96 for i in range(11)}, "h": 96, "g1": 96, "z": 128}
     assert {variant: outcome["status"] for variant, outcome in description["variants"].items()} == dict.fromkeys(
         VARIANTS, "published"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from service.core.db import Database
 from service.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable, Undecodable
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
-from service.core.tables import Alias
+from service.core.tables import Alias, Model
 from service.embedding import Embedding, Timings
 from service.model_cache import MAX_LOADED
 from tests.models.image_files import encode, noise
@@ -24,11 +24,13 @@ Result = TypeVar("Result")
 LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
 
 
-def with_embedding(database: Database, storage: LocalStorage, use: Callable[[Embedding], Awaitable[Result]]) -> Result:
+def with_embedding(
+    database: Database, storage: LocalStorage, use: Callable[[Embedding], Awaitable[Result]], **fields: Any
+) -> Result:
     """What `use` returns, given the whole way from files to vectors in an event loop of its own."""
 
     async def run() -> Result:
-        settings = Settings(data_dir=Path("unused"), num_ort_threads=1, max_image_pixels=1000)
+        settings = Settings(data_dir=Path("unused"), num_ort_threads=1, max_image_pixels=1000, **fields)
         async with Embedding(settings, database, storage) as embedding:
             return await use(embedding)
 
@@ -77,7 +79,7 @@ def test_refused_files_are_named(database: Database, storage: LocalStorage) -> N
         assert [error["field"] for error in caught.value.errors] == ["1", "3"]
         with pytest.raises(TooLarge):
             await embedding.embed([encode(noise(50, 50), "png")], model, "h", Timings())
-        with pytest.raises(Invalid, match="one of h, z, not y"):
+        with pytest.raises(Invalid, match="one of h, g1, z, not y"):
             await embedding.embed([good], model, "y", Timings())
 
     with_embedding(database, storage, use)
@@ -190,3 +192,35 @@ def test_an_alias_that_is_gone_serves_nothing(database: Database, storage: Local
             await embedding.models.get()
 
     with_embedding(database, storage, use)
+
+
+@pytest.mark.parametrize(("wanted", "served"), [("float32", "float32"), ("int8", "int8"), ("float16", "float32")])
+def test_the_setting_chooses_the_variant(database: Database, storage: LocalStorage, wanted: str, served: str) -> None:
+    """What is published of a model is served where the setting names it, else float32; any layer by the same file."""
+    publish(database, storage, encoder="resnet10", side=16, variants=("int8",))
+    content = encode(noise(16, 16, seed=1), "png")
+
+    async def use(embedding: Embedding) -> tuple[str, float]:
+        model = await embedding.models.get()
+        for layer, size in model.row.layers.items():
+            assert (await embedding.embed([content], model, layer, Timings())).shape == (1, size)
+        return model.embedder.variant, float((await embedding.embed([content], model, "h", Timings()))[0].sum())
+
+    variant, total = with_embedding(database, storage, use, variant=wanted)
+    _, in_float32 = with_embedding(database, storage, use)
+    assert variant == served
+    assert (total == in_float32) == (served == "float32")
+
+
+def test_a_model_that_was_exported_anew_is_opened_anew(database: Database, storage: LocalStorage) -> None:
+    """The next request after an export job is served by the new file."""
+    model = publish(database, storage, encoder="resnet10", side=16, variants=("int8",))
+
+    async def use(embedding: Embedding) -> tuple[str, str]:
+        before = await embedding.models.get()
+        with database.transaction() as session:
+            row = session.get_one(Model, model.id)
+            row.files = {"model.onnx": row.files["model.onnx"]}  # the new one has no int8
+        return before.embedder.variant, (await embedding.models.get()).embedder.variant
+
+    assert with_embedding(database, storage, use, variant="int8") == ("int8", "float32")

@@ -21,6 +21,10 @@ from trainer.process import COMMANDS
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_process.py")))
 FAKES = dict.fromkeys(COMMANDS, FAKE)
 LEASE_SECONDS = 2
+MODEL_JSON = (
+    '{"recipe": {}, "preprocessing": {}, "layers": {"h": 4}, "parity_cosine": 1.0,'
+    ' "variants": {"float32": {"status": "published"}}}'
+)
 
 
 def make_settings(data_dir: Path, postgres_url: str, redis_url: str = "", **fields: Any) -> Settings:

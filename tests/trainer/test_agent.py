@@ -15,6 +15,7 @@ from service.core.storage import LocalStorage, sha256_of
 from service.core.tables import Checkpoint, Placement
 from tests.trainer.job_plane import (
     FAKES,
+    MODEL_JSON,
     add_dataset,
     add_model,
     agent_for,
@@ -200,7 +201,7 @@ def test_a_killed_process_is_run_again_from_its_checkpoint(host: Host, tmp_path:
 MODEL = {
     "model.onnx": "onnx",
     "encoder.pt": "weights",
-    "model.json": '{"recipe": {}, "preprocessing": {}, "layers": {"h": 4}, "parity_cosine": 1.0}',
+    "model.json": MODEL_JSON,
 }
 
 

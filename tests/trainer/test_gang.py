@@ -15,6 +15,7 @@ from service.core.storage import LocalStorage
 from service.core.tables import Checkpoint, Placement
 from tests.trainer.job_plane import (
     FAKES,
+    MODEL_JSON,
     add_dataset,
     add_node,
     assert_gone,
@@ -41,7 +42,7 @@ CAUSE_SECONDS = 0.5
 MODEL = {
     "model.onnx": "onnx",
     "encoder.pt": "weights",
-    "model.json": '{"recipe": {}, "preprocessing": {}, "layers": {"h": 4}, "parity_cosine": 1.0}',
+    "model.json": MODEL_JSON,
 }
 
 

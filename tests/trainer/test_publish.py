@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from service.core import jobs
 from service.core.db import Database
+from service.core.errors import NotFound
 from service.core.heads import head_folder
 from service.core.storage import LocalStorage, sha256_of
 from service.core.tables import Checkpoint, Dataset, DatasetRejection, Job, Model
@@ -24,6 +25,7 @@ ABOUT = {
     "preprocessing": {"image_size": 32},
     "layers": {"h": 4, "z": 2},
     "parity_cosine": 0.9999,
+    "variants": {"float32": {"status": "published"}, "int8": {"status": "refused", "reason": "int8: too far off"}},
 }
 INGESTED: dict[str, Any] = {
     "num_images": 3,
@@ -78,6 +80,69 @@ def test_pretraining_leaves_a_model(database: Database, storage: LocalStorage, r
         path = storage.fetch(file["key"], Path())
         assert path.read_bytes() == (run.output / name).read_bytes()
         assert (file["sha256"], file["num_bytes"]) == (sha256_of(path), path.stat().st_size)
+
+
+def test_an_export_replaces_the_files_of_its_model(database: Database, storage: LocalStorage, run: RunFolder) -> None:
+    """The row names the new files and keeps its probes and its classifier; the old blobs go once that is committed."""
+    storage.put("models/mdl_1/model.onnx", b"of an older release")
+    storage.put("models/mdl_1/head.npz", b"fine-tuned")
+    old = ("model.onnx", "head.npz")
+    files = {name: {"key": f"models/mdl_1/{name}", "sha256": "0", "num_bytes": 1} for name in old}
+    fields = {
+        "dataset_id": add_dataset(database),
+        "model_id": add_model(database, files=files, probes={"knn_probe": {}}),
+    }
+    job = running(database, "export", **fields)
+    published = {"float32": {"status": "published"}, "int8": {"status": "published"}}
+    (run.output / "model.json").write_text(json.dumps({**ABOUT, "variants": published}))
+    (run.output / "model-int8.onnx").write_text("in 8 bits")
+    record = publish.upload(storage, job, run, {"model": {}})
+    assert storage.get("models/mdl_1/model.onnx") == b"of an older release"
+    with database.transaction() as session:
+        publish.finish(session, job.id, job.attempt, record)
+        assert storage.get("models/mdl_1/model.onnx") == b"of an older release"  # it may still be rolled back
+    with database.transaction() as session:
+        model = session.get_one(Model, "mdl_1")
+    assert set(model.files) == {"model.onnx", "model-int8.onnx", "encoder.pt", "model.json", "head.npz"}
+    assert storage.get(model.files["head.npz"]["key"]) == b"fine-tuned"
+    assert {name: getattr(model, name) for name in ABOUT} == {**ABOUT, "variants": published}
+    assert model.probes == {"knn_probe": {}}
+    assert storage.get(model.files["model-int8.onnx"]["key"]) == b"in 8 bits"
+    assert model.files["model-int8.onnx"]["key"].startswith("models/mdl_1/")  # they go with the model
+    with pytest.raises(NotFound):
+        storage.get("models/mdl_1/model.onnx")
+
+
+def test_an_export_that_is_rolled_back_deletes_nothing(
+    database: Database, storage: LocalStorage, run: RunFolder
+) -> None:
+    """The row and the blobs that it names stay as they were."""
+    storage.put("models/mdl_1/model.onnx", b"of an older release")
+    files = {"model.onnx": {"key": "models/mdl_1/model.onnx", "sha256": "0", "num_bytes": 1}}
+    fields = {"dataset_id": add_dataset(database), "model_id": add_model(database, files=files)}
+    job = running(database, "export", **fields)
+    record = publish.upload(storage, job, run, {})
+    with database.transaction() as session:
+        publish.finish(session, job.id, job.attempt, record)
+        session.rollback()
+    with database.transaction() as session:
+        assert session.get_one(Model, "mdl_1").files == files
+    assert storage.get("models/mdl_1/model.onnx") == b"of an older release"
+
+
+def test_an_export_of_a_deleted_model_fails(database: Database, storage: LocalStorage, run: RunFolder) -> None:
+    """The job says why."""
+    job = running(database, "export", dataset_id=add_dataset(database), model_id=add_model(database))
+    record = publish.upload(storage, job, run, {})
+    with database.transaction() as session:
+        session.delete(session.get_one(Model, "mdl_1"))
+    with database.transaction() as session:
+        ended = publish.finish(session, job.id, job.attempt, record)
+    assert ended.status == "failed"
+    assert get(database, job.id).error == {
+        "code": "model_deleted",
+        "message": "the model was deleted while it was exported",
+    }
 
 
 def test_probes_that_end_together_are_both_on_the_model(

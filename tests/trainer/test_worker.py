@@ -17,6 +17,7 @@ from service.core.tables import Node
 from service.embedded.valkey import EmbeddedValkey
 from tests.trainer.job_plane import (
     FAKES,
+    MODEL_JSON,
     add_dataset,
     add_model,
     assert_gone,
@@ -69,7 +70,7 @@ def test_a_killed_worker_leaves_no_process_and_its_job_ends_once(
     """A kill -9 takes the job's process along; after the lease another worker runs the job, which ends exactly once."""
     pids = tmp_path / "pids"
     recipe = {"steps": 150, "pause": 0.03, "checkpoint_every": 10, "pids": str(pids)}
-    recipe |= {"output": dict.fromkeys(("model.onnx", "encoder.pt"), "{}") | {"model.json": MODEL}}
+    recipe |= {"output": dict.fromkeys(("model.onnx", "encoder.pt"), "{}") | {"model.json": MODEL_JSON}}
     job_id = submit(database, "pretrain", dataset_id=add_dataset(database), recipe=recipe)
     with worker(settings) as first:
         wait_until(lambda: events(database, job_id, "checkpoint"))
@@ -84,9 +85,6 @@ def test_a_killed_worker_leaves_no_process_and_its_job_ends_once(
     assert took < 15
     assert statuses(database, job_id) == ["queued", "running", "queued", "running", "succeeded"]
     assert events(database, job_id, "stage")[1].data["first_step"] >= 10
-
-
-MODEL = '{"recipe": {}, "preprocessing": {}, "layers": {"h": 4}, "parity_cosine": 1.0}'
 
 
 def test_sigterm_gives_the_jobs_back_and_ends_within_seconds(

@@ -57,9 +57,11 @@ def test_null_stands_for_absent(api: httpx.Client, dataset_id: str) -> None:
     assert submit(api, **small(dataset_id), model_id=None).status_code == 202
 
 
-@pytest.mark.parametrize("kind", ["finetune", "linear_probe", "knn_probe", "layer_sweep", "transform_probe", "index"])
+@pytest.mark.parametrize(
+    "kind", ["finetune", "linear_probe", "knn_probe", "layer_sweep", "transform_probe", "export", "index"]
+)
 def test_each_kind_has_defaults(api: httpx.Client, dataset_id: str, model_id: str, kind: str) -> None:
-    """A probe or index job needs no recipe."""
+    """A probe, export or index job needs no recipe."""
     request = {"kind": kind, "model_id": model_id} | ({} if kind == "index" else {"dataset_id": dataset_id})
     response = submit(api, **request)
     assert response.status_code == 202
@@ -106,6 +108,21 @@ def test_one_image_is_not_enough(api: httpx.Client, database: Database) -> None:
     field, message = refused(submit(api, **small(dataset_id, batch_size=2)))
     assert field == "dataset_id"
     assert "at least 2" in message
+
+
+def test_an_export_needs_training_images(api: httpx.Client, database: Database, model_id: str) -> None:
+    """Classes or not: one training image will do, none is refused by the field; float32 has no other name."""
+    with database.transaction() as session:
+        of_one, of_none = (
+            add_dataset(session, classes=[], splits={"train": {"num_images": n, "per_class": []}}).id for n in (1, 0)
+        )
+    assert submit(api, kind="export", dataset_id=of_one, model_id=model_id).status_code == 202
+    field, message = refused(submit(api, kind="export", dataset_id=of_none, model_id=model_id))
+    assert (field, message) == ("dataset_id", "an export calibrates on training images; the data set has none")
+    recipe = {"variants": ["bfloat16"]}
+    field, message = refused(submit(api, kind="export", dataset_id=of_one, model_id=model_id, recipe=recipe))
+    assert field == "recipe.variants.0"
+    assert "'float32', 'float16' or 'int8'" in message
 
 
 @pytest.mark.parametrize(
@@ -370,7 +387,7 @@ def test_recipes_are_what_jobs_accept(api: httpx.Client, database: Database) -> 
             == json.loads(pretrain_recipe({"preset": name}).model_dump_json())
         )
     probes = {"linear_probe", "knn_probe", "layer_sweep", "transform_probe"}
-    assert recipes["schemas"].keys() == {"pretrain", "finetune", *probes, "ablation", "index"}
+    assert recipes["schemas"].keys() == {"pretrain", "finetune", *probes, "export", "ablation", "index"}
     assert recipes["schemas"]["knn_probe"]["properties"]["k"]["maximum"] == 10_000
 
 
