@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from models.config import PretrainRecipe
+from models.layers import layer_names
 from service.core.tables import Alias, Dataset, Job, Model
 from service.schemas.datasets import DatasetOut
 from service.schemas.models import ModelOut
@@ -29,8 +31,16 @@ def describe_models(session: Session, models: Sequence[Model]) -> list[ModelOut]
     aliases = defaultdict(list)
     for alias in session.scalars(statement):
         aliases[alias.model_id].append(alias.name)
-    own = ModelOut.model_fields.keys() - {"aliases"}
+    own = ModelOut.model_fields.keys() - {"aliases", "layers"}
     return [
-        ModelOut.model_validate({name: getattr(model, name) for name in own} | {"aliases": aliases[model.id]})
+        ModelOut.model_validate(
+            {name: getattr(model, name) for name in own} | {"aliases": aliases[model.id], "layers": _in_order(model)}
+        )
         for model in models
     ]
+
+
+def _in_order(model: Model) -> dict[str, int]:
+    """The model's layers first to last: the database's JSON has no order. Without a head z is h, and comes last."""
+    order = (*layer_names(PretrainRecipe.model_validate(model.recipe)), "z")
+    return dict(sorted(model.layers.items(), key=lambda layer: order.index(layer[0])))

@@ -438,6 +438,20 @@ MUTATIONS = [
         "(h @ self.weight.T)",
         "tests/models/test_classifier.py",
     ),
+    Mutation(
+        "export: test images calibrate",
+        "trainer/export_sample.py",
+        'train = generator.permutation(pack.split("train"))',
+        "train = generator.permutation(len(pack))",
+        "tests/trainer/test_export_sample.py",
+    ),
+    Mutation(
+        "agreement: an image is its own neighbour",
+        "models/agreement.py",
+        "np.fill_diagonal(similarity, -np.inf)",
+        "np.fill_diagonal(similarity, np.inf)",
+        "tests/models/test_agreement.py",
+    ),
 ]
 
 

@@ -29,6 +29,7 @@ def test_a_model_is_shown_without_storage_keys(api: httpx.Client, model_id: str)
     model = api.get(f"/v1/models/{model_id}").json()
     assert model["files"] == {"model.onnx": {"sha256": hashlib.sha256(ONNX).hexdigest(), "num_bytes": len(ONNX)}}
     assert model["layers"] == {"h": 8, "z": 4}
+    assert model["variants"]["float32"]["status"] == "published"
     assert model["aliases"] == []
     assert api.get("/v1/models").json() == {"items": [model], "next": None}
 
