@@ -11,7 +11,8 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from models.config import IndexRecipe
-from models.preprocess import ImageLimits, decode
+from models.embedder import Embedder
+from models.preprocess import ImageLimits, decode, to_input
 from service.core import jobs, vectors
 from service.core.db import Database
 from service.core.errors import Unavailable
@@ -200,6 +201,23 @@ def test_a_cancelled_job_stops_and_its_next_attempt_goes_on(
         session.execute(update(Job).where(Job.id == job.id).values(status="running", attempt=2))
     assert indexer.index(model.id, Attempt(job.id, 2))["num_indexed"] == NUM_IMAGES - 8
     assert sorted(written) == sorted(contents)
+
+
+def test_images_are_indexed_by_the_variant_that_serves(
+    database: Database, storage: LocalStorage, run: RunFolder
+) -> None:
+    """With the setting int8 the vectors are those of the model's int8 file, as a query's are."""
+    model = publish(database, storage, encoder="resnet10", side=16, alias=None, variants=("int8",))
+    with database.transaction() as session:
+        queued = jobs.submit(session, kind="index", recipe=IndexRecipe().model_dump(), model_id=model.id)
+        job = jobs.start(session, queued)
+    contents = fill(database, storage)
+    settings = Settings(data_dir=storage.root.parent, num_ort_threads=1, variant="int8")
+    Indexer(settings, database, storage, run).index(model.id, Attempt(job.id, job.attempt))
+    embedder = Embedder(storage.fetch(model.files["model-int8.onnx"]["key"], run.path), num_threads=1)
+    for id_, h in found_vectors(database, model, list(contents)).items():
+        image = to_input(decode(contents[id_], LIMITS).pixels, embedder.preprocessing)
+        np.testing.assert_allclose(h, embedder.embed(image[None])[0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_large_table_gets_its_index(
