@@ -1,4 +1,4 @@
-"""The models that serve: found by id or alias at each request, loaded once, checked before they are."""
+"""The models that serve: found by id or alias at each request, loaded once, tried before they serve."""
 
 import asyncio
 from collections import OrderedDict
@@ -8,18 +8,21 @@ from tempfile import TemporaryDirectory
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import ProgrammingError
 from starlette.concurrency import run_in_threadpool
 
 from models.embedder import Embedder
+from service import canary
+from service.admission import Work
 from service.core.db import AWAY, Database
-from service.core.errors import Conflict, NotFound
-from service.core.model_files import fetch_onnx
+from service.core.errors import Conflict, NotFound, Unavailable
+from service.core.model_files import ONNX, fetch_onnx
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
 from service.production import PRODUCTION
 
-MAX_LOADED = 3
+MEMORY_FACTOR = 2  # of a loaded model over its file: ONNX Runtime keeps weights also as its kernels take them
 
 log = structlog.get_logger(__name__)
 
@@ -30,12 +33,26 @@ class ServedModel:
 
     row: Model
     embedder: Embedder
+    work: Work  # what one of its images costs at first sight
+
+    @property
+    def sha256(self) -> str:
+        """Of the file that is loaded: the model, to the bit."""
+        sha256: str = self.row.files[ONNX]["sha256"]
+        return sha256
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, roughly."""
+        num_bytes: int = MEMORY_FACTOR * self.row.files[ONNX]["num_bytes"]
+        return num_bytes
 
 
 class ModelCache:
-    """At most MAX_LOADED models, the least recently used one leaves first. For one event loop."""
+    """Models up to a budget of memory, the least recently used one leaves first. For one event loop."""
 
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
+        self._max_bytes = settings.model_cache_bytes
         self._num_threads = settings.num_ort_threads
         self._database = database
         self._storage = storage
@@ -82,17 +99,36 @@ class ModelCache:
             of_alias = select(Alias.model_id).where(Alias.name == name)
             return session.scalars(select(Model).where((Model.id == name) | Model.id.in_(of_alias))).first()
 
+    async def warm_production(self) -> None:
+        """Have the model in production loaded before the first request; without one, or a database, go on without."""
+        try:
+            await self.find(PRODUCTION)
+        except (Unavailable, ProgrammingError, *AWAY) as error:  # a table may be missing still
+            log.warning("production_not_loaded", error=str(error))
+
+    async def preload(self, model_id: str) -> None:
+        """Have a model loaded, so that a switch to it keeps nobody waiting. Raises Conflict (`canary_failed`)."""
+        try:
+            await self.get(model_id)
+        except Unavailable as error:
+            raise Conflict(error.detail, code=error.code) from error
+
     async def _load(self, row: Model) -> ServedModel:
         if row.id not in self._loaded:
             async with self._loading:  # the second to ask finds it loaded
                 if row.id not in self._loaded:
-                    self._loaded[row.id] = ServedModel(row, await run_in_threadpool(self._open, row))
+                    self._loaded[row.id] = await run_in_threadpool(self._open, row)
         self._loaded.move_to_end(row.id)
         served = self._loaded[row.id]
-        while len(self._loaded) > MAX_LOADED:
+        while len(self._loaded) > 1 and sum(model.num_bytes for model in self._loaded.values()) > self._max_bytes:
             self._loaded.popitem(last=False)
         return served
 
-    def _open(self, row: Model) -> Embedder:
+    def _open(self, row: Model) -> ServedModel:
         with TemporaryDirectory() as folder:
-            return Embedder(fetch_onnx(self._storage, row, Path(folder)), num_threads=self._num_threads)
+            embedder = Embedder(fetch_onnx(self._storage, row, Path(folder)), num_threads=self._num_threads)
+        try:
+            seconds = canary.check(embedder)
+        except canary.CanaryFailed as error:
+            raise Unavailable(f"the model {row.id} does not serve: {error}", code="canary_failed") from error
+        return ServedModel(row, embedder, Work(row.id, seconds))

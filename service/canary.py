@@ -1,0 +1,63 @@
+"""The canary: what a model that was just loaded must compute before anyone is served by it. Its runs warm the model up.
+
+Legend: M images, S image side, D size of a layer.
+"""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.embedder import Embedder
+
+WARM_BATCHES = (1, 4, 16)  # images: usual batches, each of which ONNX Runtime plans at its first run
+MIN_COSINE = 0.999  # of an image's vector to itself in another batch
+
+
+class CanaryFailed(RuntimeError):
+    """A model doesn't compute what a model computes."""
+
+
+def check(embedder: Embedder) -> float:
+    """Embed the same images in batches of every usual size; seconds an image, at best. Raises CanaryFailed.
+
+    Every layer must be finite and of its size, and an image's vector must not depend on its company.
+    """
+    images = _images(embedder.preprocessing.image_size)
+    seconds = []
+    for layer, size in embedder.layers.items():
+        expected: NDArray[np.float32] | None = None
+        for num_images in reversed(WARM_BATCHES):
+            started_at = time.monotonic()
+            vectors = embedder.embed(images[:num_images], layer)
+            seconds.append((time.monotonic() - started_at) / num_images)
+            _check_values(layer, vectors, (num_images, size))
+            expected = vectors if expected is None else expected
+            _check_company(layer, vectors, expected[:num_images])
+    return min(seconds)
+
+
+def _check_values(layer: str, vectors: NDArray[np.float32], shape: tuple[int, int]) -> None:
+    if vectors.shape != shape:
+        raise CanaryFailed(f"{layer}: {shape} expected, not {vectors.shape}")
+    if not np.isfinite(vectors).all():
+        raise CanaryFailed(f"{layer}: not finite")
+
+
+def _check_company(layer: str, vectors: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    cosine = _least_cosine(vectors, expected)
+    if cosine < MIN_COSINE:
+        detail = f"an image's vector changes with its batch, cosine {cosine:.4f}; at least {MIN_COSINE}"
+        raise CanaryFailed(f"{layer}: {detail}")
+
+
+def _least_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Row by row; vectors of zeros (all units of a layer are dead) are alike."""
+    dots = np.einsum("md,md->m", a, b, dtype=np.float64)  # (M,)
+    norms = np.linalg.norm(a, axis=1).astype(np.float64) * np.linalg.norm(b, axis=1)  # (M,)
+    return float(np.where(norms > 0, dots / np.maximum(norms, np.finfo(np.float64).tiny), a.any() == b.any()).min())
+
+
+def _images(side: int) -> NDArray[np.uint8]:
+    """The same images each time, (M, S, S, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (max(WARM_BATCHES), side, side, 3), dtype=np.uint8)
