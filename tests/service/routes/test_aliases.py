@@ -7,6 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service import canary
 from service.core import vectors
 from service.core.db import Database
 from service.core.ids import new_id
@@ -80,6 +81,23 @@ def test_a_damaged_model_is_not_promoted(
         path.write_bytes(b"\x03")
     response = put(api, b)
     assert (response.status_code, response.json()["code"]) == (409, "corrupt_model")
+    assert history(api) == [(None, a)]
+
+
+def test_a_model_that_fails_its_canary_is_not_promoted(
+    api: httpx.Client, model_ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """409 if it can't embed a few images, though its files are whole; the model before goes on serving."""
+    a, b, _ = model_ids
+    put(api, a)
+
+    def fail(_embedder: object) -> float:
+        raise canary.CanaryFailed("h: not finite")
+
+    monkeypatch.setattr(canary, "check", fail)
+    response = put(api, b)
+    assert (response.status_code, response.json()["code"]) == (409, "canary_failed")
+    assert response.json()["detail"] == f"the model {b} does not serve: h: not finite"
     assert history(api) == [(None, a)]
 
 
