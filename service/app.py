@@ -29,7 +29,9 @@ from service.routes import (
     system,
 )
 
-ROUTERS: tuple[APIRouter, ...] = (
+ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest come first
+    embeddings.router,
+    search.router,
     datasets.router,
     jobs.router,
     job_history.router,
@@ -38,8 +40,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     aliases.router,
     images.router,
     collections.router,
-    embeddings.router,
-    search.router,
     system.router,
 )
 

@@ -95,7 +95,7 @@ class Batcher:
 
     async def _compute(self, batch: Sequence[_Part]) -> None:
         embedder, layer = batch[0].embedder, batch[0].layer
-        images = np.concatenate([part.images for part in batch])
+        images = batch[0].images if len(batch) == 1 else np.concatenate([part.images for part in batch])
         started_at = time.monotonic()
         try:
             vectors = await asyncio.get_running_loop().run_in_executor(self._thread, embedder.embed, images, layer)

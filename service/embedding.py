@@ -25,6 +25,8 @@ from service.decoding import Decoded, DecodingPool
 from service.model_cache import ModelCache, ServedModel
 from service.result_cache import Key, ResultCache, key_of
 
+INLINE_BYTES = 512 * 1024  # are hashed in 0.3 ms: a thread would take as long to get its turn
+
 Vector = NDArray[np.float32]  # (D,)
 
 
@@ -113,7 +115,7 @@ class Embedding:
         decoded.
         """
         check_layer(model, layer)
-        keys = await run_in_threadpool(lambda: [key_of(content, model.sha256, layer) for content in contents])
+        keys = await self._keys(contents, model, layer)
         outcomes: list[Vector | ServiceError | None] = [self._cache.get(key) for key in keys]
         missing = [i for i, outcome in enumerate(outcomes) if outcome is None]
         timings.num_cached += len(contents) - len(missing)
@@ -126,6 +128,12 @@ class Embedding:
                 outcomes[i] = outcome
         timings.add_longest(parts)
         return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _keys(self, contents: Sequence[bytes], model: ServedModel, layer: str) -> list[Key]:
+        def make() -> list[Key]:
+            return [key_of(content, model.sha256, layer) for content in contents]
+
+        return make() if sum(map(len, contents)) <= INLINE_BYTES else await run_in_threadpool(make)
 
     async def _one(
         self, content: bytes, key: Key, model: ServedModel, ticket: Ticket, timings: Timings

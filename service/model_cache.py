@@ -5,6 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import select
@@ -59,6 +60,8 @@ class ModelCache:
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # by id
         self._last: dict[str, ServedModel] = {}  # by the alias that served it last
         self._loading = asyncio.Lock()
+        self._next: dict[str, asyncio.Task[Model | None]] = {}  # look-ups that haven't begun, by name
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, name: str | None = None) -> ServedModel:
         """The model with an id or alias, by default the one in production.
@@ -80,7 +83,7 @@ class ModelCache:
     async def find(self, name: str) -> ServedModel | None:
         """The model with an id or alias, if there is one."""
         try:
-            row = await run_in_threadpool(self._resolve, name)
+            row = await self._look_up(name)
         except AWAY:
             if name not in self._last:
                 raise
@@ -93,6 +96,17 @@ class ModelCache:
         if name != row.id:
             self._last[name] = served
         return served
+
+    async def _look_up(self, name: str) -> Model | None:
+        """The row behind a name as it is now or later: requests that come during a look-up share the next one."""
+        if name not in self._next:
+            self._next[name] = asyncio.create_task(self._look_up_next(name))
+        return await asyncio.shield(self._next[name])
+
+    async def _look_up_next(self, name: str) -> Model | None:
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            del self._next[name]  # who comes from here on may know of a switch that this one doesn't see
+            return await run_in_threadpool(self._resolve, name)
 
     def _resolve(self, name: str) -> Model | None:
         with self._database.transaction() as session:

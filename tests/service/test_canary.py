@@ -20,7 +20,7 @@ class Fake:
         self.sizes: list[int] = []
         self.spoil = spoil
 
-    def embed(self, images: NDArray[np.uint8], layer: str) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.sizes.append(len(images))
         spoiled: NDArray[np.float32] = self.spoil(images.mean(axis=(1, 2), dtype=np.float32))
         return spoiled

@@ -1,6 +1,7 @@
 """From files to vectors with a real model, and which model that is."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ from service.core.db import Database
 from service.core.errors import Conflict, Invalid, NotFound, ServiceError, TooLarge, Unavailable, Undecodable
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
-from service.core.tables import Alias
+from service.core.tables import Alias, Model
 from service.embedding import Embedding, Timings
 from service.model_cache import MEMORY_FACTOR
 from tests.models.image_files import encode, noise
@@ -31,7 +32,7 @@ def with_embedding(
     """What `use` returns, given the whole way from files to vectors in an event loop of its own."""
 
     async def run() -> Result:
-        fields = {"data_dir": Path("unused"), "num_ort_threads": 1, "max_image_pixels": 1000, "result_cache_bytes": 0}
+        fields = {"data_dir": Path("unused"), "num_ort_threads": 1, "num_decoders": 1, "max_image_pixels": 1000, "result_cache_bytes": 0}
         async with Embedding(Settings.model_validate({**fields, **settings}), database, storage) as embedding:
             return await use(embedding)
 
@@ -130,6 +131,39 @@ def test_a_switch_counts_from_the_next_request(database: Database, storage: Loca
     assert with_embedding(database, storage, use) == ["first", "second", "first", "second"]
 
 
+def test_look_ups_are_shared_and_never_stale(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that come while a name is looked up share one look-up, which sees a switch that was made before them."""
+    first, second = (publish(database, storage, alias=alias).id for alias in ("production", None))
+
+    async def use(embedding: Embedding) -> list[str]:
+        await embedding.models.preload(second)
+        looks, may_answer = [], threading.Event()
+        resolve = embedding.models._resolve
+
+        def look(name: str) -> Model | None:
+            row = resolve(name)
+            looks.append(name)
+            may_answer.wait(10)
+            return row
+
+        monkeypatch.setattr(embedding.models, "_resolve", look)
+        before = asyncio.create_task(embedding.models.get())
+        while not looks:  # noqa: ASYNC110  # a thread has no event to wait for
+            await asyncio.sleep(0.001)
+        with database.transaction() as session:
+            session.merge(Alias(name="production", model_id=second))
+        after = [asyncio.create_task(embedding.models.get()) for _ in range(20)]
+        await asyncio.sleep(0)
+        may_answer.set()
+        served = [(await task).row.id for task in (before, *after)]
+        assert len(looks) == 2
+        return served
+
+    assert with_embedding(database, storage, use) == [first, *[second] * 20]
+
+
 def test_the_least_recently_used_model_leaves(database: Database, storage: LocalStorage) -> None:
     """As many models stay loaded as the budget holds, and many requests at once load a model once."""
     models = [publish(database, storage, alias=None) for _ in range(3)]
@@ -174,7 +208,7 @@ def test_a_model_that_fails_its_canary_does_not_serve(
 ) -> None:
     """Whole to the bit, but of vectors that aren't finite: unavailable to a request, a conflict to a switch."""
     publish(database, storage)
-    monkeypatch.setattr(Embedder, "embed", lambda self, images, layer: np.full((len(images), 192), np.nan))
+    monkeypatch.setattr(Embedder, "embed", lambda self, images, layer="h": np.full((len(images), 192), np.nan))
 
     async def use(embedding: Embedding) -> None:
         with pytest.raises(Unavailable, match="h: not finite") as caught:
