@@ -15,6 +15,7 @@ from service.core.errors import Busy, TooLarge
 from service.core.settings import Settings
 
 WEIGHT = 1 / 16  # of the newest image in the moving average of what one costs
+BATCH_SECONDS = 0.002  # images that are done within it of one another were one batch
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Admission:
         self._costs: dict[str, float] = {}  # seconds an image
         self._num_bytes = 0
         self._last_done_at = 0.0
+        self._batch: tuple[str, int, float] = ("", 0, 0.0)  # the newest that is done: work, images, seconds
 
     @property
     def num_images(self) -> int:
@@ -112,6 +114,17 @@ class Admission:
         """An image is done."""
         self._left[work.name] -= 1
         now = time.monotonic()
-        if is_sample:
-            self._costs[work.name] += WEIGHT * (now - self._last_done_at - self._costs[work.name])
+        seconds = now - self._last_done_at
         self._last_done_at = now
+        name, num_images, before = self._batch
+        if is_sample and name == work.name and seconds < BATCH_SECONDS:
+            self._batch = (name, num_images + 1, before + seconds)
+            return
+        self._learn(*self._batch)
+        self._batch = (work.name, 1, seconds) if is_sample else ("", 0, 0.0)
+
+    def _learn(self, name: str, num_images: int, seconds: float) -> None:
+        """Move the cost of an image towards a batch's; each by each, it would be too low after the last of a batch."""
+        if num_images:
+            weight = 1 - (1 - WEIGHT) ** num_images
+            self._costs[name] += weight * (seconds / num_images - self._costs[name])

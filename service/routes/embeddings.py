@@ -38,7 +38,6 @@ async def create_embeddings(request: Request, services: ServicesDep, attendance:
     429 if the answer would take too long to come; 503 `deadline_exceeded` if it came later than X-Request-Timeout.
     """
     timings = Timings()
-    services.embedding.admission.check_wait()  # before a body is read that could not be worked on
     async with bodies.read_body(request, EmbeddingRequest, EmbeddingForm) as body:
         contents = await read_inputs(body, services.settings.max_images_per_request)
     model = await services.embedding.models.get(body.model)

@@ -103,6 +103,16 @@ def test_the_cost_is_learned_from_what_is_done(clock: Clock) -> None:
         assert admission.wait_seconds == pytest.approx(0.01, rel=0.1)
 
 
+def test_batches_are_learned_whole(clock: Clock) -> None:
+    """Twelve images at once every 1.2 s cost 0.1 s each, also right after a batch, when eleven have come at no time."""
+    admission = with_limits()
+    with admission.admit(SLOW, [b""] * 241) as ticket:
+        for _ in range(20):
+            work_off(ticket, 1, clock, seconds=1.2)
+            work_off(ticket, 11, clock, seconds=0)
+        assert admission.wait_seconds == pytest.approx(0.1, rel=0.02)
+
+
 def test_neither_idle_time_nor_bad_images_count(clock: Clock) -> None:
     """A pause, and a file that blocks a decoder for seconds before it is refused, leave the cost as it was."""
     admission = with_limits()

@@ -32,7 +32,13 @@ def with_embedding(
     """What `use` returns, given the whole way from files to vectors in an event loop of its own."""
 
     async def run() -> Result:
-        fields = {"data_dir": Path("unused"), "num_ort_threads": 1, "num_decoders": 1, "max_image_pixels": 1000, "result_cache_bytes": 0}
+        fields = {
+            "data_dir": Path("unused"),
+            "num_ort_threads": 1,
+            "num_decoders": 1,
+            "max_image_pixels": 1000,
+            "result_cache_bytes": 0,
+        }
         async with Embedding(Settings.model_validate({**fields, **settings}), database, storage) as embedding:
             return await use(embedding)
 
