@@ -108,7 +108,8 @@ def over_http(server: Server, folder: Path, clients: int, seconds: float) -> Win
 
 def inputs(contents: Sequence[bytes], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Files to the encoder's input, (M, S, S, 3)."""
-    return np.stack([to_input(decode(content, LIMITS).pixels, preprocessing) for content in contents])
+    side = preprocessing.storage_side
+    return np.stack([to_input(decode(content, LIMITS, side).pixels, preprocessing) for content in contents])
 
 
 def batches(contents: Sequence[bytes]) -> list[Sequence[bytes]]:

@@ -15,13 +15,15 @@ import pytest
 from PIL import Image
 
 from models.config import Preprocessing
-from models.preprocess import ImageLimits, decode, to_input
+from models.preprocess import ImageLimits, to_input
 from service import decoding
 from service.core.errors import Busy, ServiceError, TooLarge, Undecodable
 from service.core.settings import Settings
 from service.decoding import Decoded, DecodingPool
 from tests.models.image_files import encode, noise
 from tests.trainer.images import slow_jpeg
+from trainer.decoding import DecodingPool as StoringPool
+from trainer.decoding import Stored
 
 SMALL = Preprocessing(image_size=16)
 LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
@@ -60,14 +62,21 @@ def children() -> list[psutil.Process]:
     return [child for child in decoders() if child.pid not in OTHERS]
 
 
-@pytest.mark.parametrize("format_", ["png", "jpeg", "webp"])
-def test_inputs_are_those_of_decoding_here(format_: str) -> None:
-    """Bit for bit what models.preprocess makes in this process; sizes and format are the file's."""
-    content = encode(noise(21, 34), format_)
-    image = with_pool(lambda pool: pool.decode(content, SMALL))
-    assert (image.format, image.width, image.height) == (format_, 34, 21)
-    assert image.input is not None
-    np.testing.assert_array_equal(image.input, to_input(decode(content, LIMITS).pixels, SMALL))
+def test_inputs_are_those_of_training_and_indexing() -> None:
+    """Bit for bit what those store and make of it, of a JPEG that is decoded reduced too; sizes are the file's."""
+    sizes = {"png": (21, 34), "jpeg": (600, 700), "webp": (21, 34)}
+    contents = {format_: encode(noise(*size), format_) for format_, size in sizes.items()}
+    images = with_pool(lambda pool: pool.decode_all(list(contents.values()), SMALL))
+    with StoringPool(LIMITS, SMALL.storage_side, timeout_seconds=60) as pool:
+        stored = dict(pool.decode(contents.items()))
+    for (format_, (height, width)), image in zip(sizes.items(), images, strict=True):
+        assert isinstance(image, Decoded)
+        assert (image.format, image.width, image.height) == (format_, width, height)
+        twin = stored[format_]
+        assert isinstance(twin, Stored)
+        assert (twin.width, twin.height) == (width, height)
+        assert image.input is not None
+        np.testing.assert_array_equal(image.input, to_input(twin.pixels, SMALL))
 
 
 def test_without_a_preprocessing_an_image_is_only_checked() -> None:
