@@ -389,6 +389,20 @@ MUTATIONS = [
         "stop, save = should_stop(), time.monotonic() >= save_at",
         "tests/trainer/test_ranks.py::test_sigterm_on_one_rank_stops_all",
     ),
+    Mutation(
+        "preprocess: a JPEG is reduced below the storage side",
+        "models/preprocess.py",
+        "if shorter // factor >= storage_side",
+        "if 2 * (shorter // factor) >= storage_side",
+        "tests/models/test_preprocess.py",
+    ),
+    Mutation(
+        "admission: a batch costs what an image does",
+        "service/admission.py",
+        "(seconds / num_images - self._costs[name])",
+        "(seconds - self._costs[name])",
+        "tests/service/test_admission.py",
+    ),
 ]
 
 

@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         256, ge=1, le=10_000, description="Images that one request may bring, to store or to embed."
     )
     max_images_in_flight: int = Field(
-        2048, ge=1, description="Images that the API decodes and embeds at once; beyond, 429."
+        512, ge=1, description="Images that the API decodes and embeds at once; beyond, 429."
     )
     max_bytes_in_flight: int = Field(512 * 2**20, ge=1, description="Of the files of these images.")
     max_wait_seconds: float = Field(
