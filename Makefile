@@ -7,7 +7,7 @@ DATA_DIR ?= simclr-data
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help setup demo experiments up test mutations check bench throughput cifar10 chaos lock
+.PHONY: help setup demo experiments up test mutations check bench serving throughput cifar10 chaos lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,10 @@ check: setup ## what CI runs: format, lint, types, import contracts, tests, muta
 
 bench: setup ## how often a copy of a photo finds its original with the demo's model; DATA=folder-or-archive
 	$(BIN)/python benchmarks/photo_copies.py --data-dir $(DATA_DIR) --port $(PORT) --photos "$(DATA)"
+
+serving: setup ## what serving costs beside ONNX Runtime and a simple endpoint, a flood, switches; DATA=tar of photographs
+	$(BIN)/python benchmarks/serve.py $(if $(DATA),--photos "$(DATA)")
+	$(BIN)/python benchmarks/overload.py $(if $(DATA),--photos "$(DATA)")
 
 throughput: setup ## images/s of training beside its step alone and beside lightly
 	$(BIN)/python -m pip install --disable-pip-version-check -r benchmarks/requirements.txt

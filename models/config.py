@@ -49,7 +49,7 @@ class Frozen(BaseModel):
 class Preprocessing(Frozen):
     """From a decoded image to the encoder's input; the same in training, indexing and queries."""
 
-    version: Literal[1] = Field(1, description="Version of the decoding and resizing rules.")
+    version: Literal[2] = Field(2, description="Version of the decoding and resizing rules.")
     storage_side: int = Field(
         256, ge=32, le=1024, description="Images whose shorter side is longer are first reduced to it."
     )

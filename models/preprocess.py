@@ -2,7 +2,8 @@
 
 Legend: H, W the image's height and width, S side of the encoder's input.
 
-Version 1 decodes the first and only frame to 8-bit RGB:
+Version 2 decodes the first and only frame to 8-bit RGB:
+- A JPEG is decoded at a half, a quarter or an eighth where that leaves the storage side (docs/decisions/0017).
 - EXIF orientation is applied; a value outside 1..8 or unreadable EXIF counts as upright. XMP is not read.
 - Transparency is composited over white.
 - 16-bit samples keep their high byte. Fewer bits, palettes and CMYK become RGB by Pillow's conversion.
@@ -24,7 +25,7 @@ from PIL import ExifTags, Image
 
 from models.config import Preprocessing
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 
 Format = Literal["jpeg", "png", "webp"]
 Code = Literal["undecodable", "too_large", "animated", "unsupported_format"]
@@ -51,6 +52,8 @@ TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> what turns the stored pixels upright
+SIDEWAYS = range(5, 9)  # orientations that change width and height over
+DCT_FACTORS = (1, 2, 4, 8)
 
 _one_at_a_time = threading.Lock()
 
@@ -78,23 +81,18 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An upright image, (H, W, 3) uint8, and the format of its file."""
+    """An upright image, (H, W, 3) uint8, with the format and the size of its file, of which it may be a reduction."""
 
     pixels: NDArray[np.uint8]
     format: Format
-
-    @property
-    def height(self) -> int:
-        return len(self.pixels)
-
-    @property
-    def width(self) -> int:
-        return len(self.pixels[0])
+    height: int
+    width: int
 
 
-def decode(content: bytes, limits: ImageLimits) -> DecodedImage:
+def decode(content: bytes, limits: ImageLimits, storage_side: int | None = None) -> DecodedImage:
     """The image in a JPEG, PNG or WebP file, told by its content; sizes are checked before pixels are decoded.
 
+    Give the `storage_side` of what `to_storage` or `to_input` is to make of it; without it, all pixels come.
     Raises UndecodableImage. Threads of one process take turns, because a filter for Pillow's warnings belongs to the
     whole process before Python 3.14: decode in parallel with processes.
     """
@@ -104,7 +102,7 @@ def decode(content: bytes, limits: ImageLimits) -> DecodedImage:
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return DecodedImage(_decode(content, format_, limits), format_)
+            return _decode(content, format_, limits, storage_side)
         except UndecodableImage:
             raise
         except Image.DecompressionBombError as error:  # where the caller's limits are above Pillow's own
@@ -150,7 +148,7 @@ def _sniff(content: bytes) -> Format:
     raise UndecodableImage("unsupported_format", "not a JPEG, PNG or WebP file")
 
 
-def _decode(content: bytes, format_: Format, limits: ImageLimits) -> NDArray[np.uint8]:
+def _decode(content: bytes, format_: Format, limits: ImageLimits, storage_side: int | None) -> DecodedImage:
     if format_ == "webp":
         _check_size(_webp_canvas(content), limits)
     with _open(content, format_) as image:
@@ -162,12 +160,25 @@ def _decode(content: bytes, format_: Format, limits: ImageLimits) -> NDArray[np.
             with _open(content, format_) as other:
                 other.verify()  # loading alone skips the checksums of the pixels, and verifying spoils the image
             _scale_transparent_color(image, bit_depth=content[24])
+        width, height = image.size
+        if format_ == "jpeg" and storage_side is not None:
+            _reduce(image, storage_side)
         image.load()
         rgb = _to_rgb(image)
-        turn = TRANSPOSITIONS.get(_orientation(image))
+        orientation = _orientation(image)
+        turn = TRANSPOSITIONS.get(orientation)
         if turn is not None:  # the first is 0
             rgb = rgb.transpose(turn)
-        return np.array(rgb)  # (H, W, 3)
+            if orientation in SIDEWAYS:
+                width, height = height, width
+        return DecodedImage(np.array(rgb), format_, height, width)
+
+
+def _reduce(image: Image.Image, storage_side: int) -> None:
+    """Have a JPEG decoded from the low frequencies of its blocks alone, where its shorter side stays long enough."""
+    shorter = min(image.size)
+    factor = max((factor for factor in DCT_FACTORS if shorter // factor >= storage_side), default=1)
+    image.draft(None, (image.width // factor, image.height // factor))  # the mode stays
 
 
 def _open(content: bytes, format_: Format) -> Image.Image:

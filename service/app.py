@@ -31,8 +31,11 @@ from service.routes import (
     search,
     system,
 )
+from service.shedding import Shedding
 
-ROUTERS: tuple[APIRouter, ...] = (
+ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest come first
+    embeddings.router,
+    search.router,
     datasets.router,
     jobs.router,
     job_history.router,
@@ -42,9 +45,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     aliases.router,
     images.router,
     collections.router,
-    embeddings.router,
     classify.router,
-    search.router,
     system.router,
 )
 
@@ -93,6 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.add_handlers(app)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(problems.Boundary)
+    app.add_middleware(Shedding)
     app.add_middleware(SecurityHeaders)  # outermost: what is added last sees a response last
     for router in ROUTERS:
         app.include_router(router)

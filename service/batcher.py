@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.embedder import Embedder
-from service.core.errors import Busy
 
 MAX_BATCH = 64
-MAX_WAITING = 2048  # images
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,10 @@ class Batcher:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self._waiting: deque[_Part] = deque()
-        self._num_waiting = 0
         self._runner: asyncio.Task[None] | None = None
 
     async def embed(self, embedder: Embedder, images: NDArray[np.uint8], layer: str) -> Embedded:
-        """Images (M, S, S, 3) uint8 to a layer, (M, D) float32. Raises Busy when too many wait."""
-        if self._num_waiting + len(images) > MAX_WAITING:
-            raise Busy(f"{self._num_waiting} images wait to be embedded; try again in a second", retry_after_seconds=1)
+        """Images (M, S, S, 3) uint8 to a layer, (M, D) float32; the caller has seen that there is room for so many."""
         parts = [
             self._enter(embedder, images[start : start + MAX_BATCH], layer)
             for start in range(0, len(images), MAX_BATCH)
@@ -77,7 +72,6 @@ class Batcher:
         done = asyncio.get_running_loop().create_future()
         part = _Part(embedder, layer, images, done, time.monotonic())
         self._waiting.append(part)
-        self._num_waiting += len(images)
         return part
 
     async def _run(self) -> None:
@@ -94,7 +88,6 @@ class Batcher:
             if batch and not (part.fits(batch[0]) and num_images + len(part.images) <= MAX_BATCH):
                 break
             self._waiting.popleft()
-            self._num_waiting -= len(part.images)
             if not part.done.cancelled():  # its client is gone
                 batch.append(part)
                 num_images += len(part.images)
@@ -102,7 +95,7 @@ class Batcher:
 
     async def _compute(self, batch: Sequence[_Part]) -> None:
         embedder, layer = batch[0].embedder, batch[0].layer
-        images = np.concatenate([part.images for part in batch])
+        images = batch[0].images if len(batch) == 1 else np.concatenate([part.images for part in batch])
         started_at = time.monotonic()
         try:
             vectors = await asyncio.get_running_loop().run_in_executor(self._thread, embedder.embed, images, layer)

@@ -5,6 +5,7 @@ dataset = client.wait_for_dataset(client.create_dataset(Path("photos.zip"))["id"
 job = client.wait_for_job(client.submit("pretrain", dataset_id=dataset["id"], recipe={"preset": "cpu-small"})["id"])
 """
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 
 POLL_SECONDS = 0.5
 ENDED = ("succeeded", "failed", "cancelled")
@@ -141,6 +144,21 @@ class Client:
         files = [("files", image) for image in images]
         items: list[JSON] = self.request("POST", "/v1/classify", data=form, files=files).json()["data"]
         return items
+
+    def embed(
+        self, images: Sequence[tuple[str, bytes]], *, model: str | None = None, layer: str = "h"
+    ) -> NDArray[np.float32]:
+        """The vectors, (M, D) float32, of (file name, bytes) pairs; by default of the model in production."""
+        form = {"layer": layer} if model is None else {"layer": layer, "model": model}
+        response = self.request(
+            "POST",
+            "/v1/embeddings",
+            data=form,
+            files=[("files", image) for image in images],
+            headers={"Accept": "application/x-npy"},
+        )
+        vectors: NDArray[np.float32] = np.load(io.BytesIO(response.content))
+        return vectors
 
     def search(self, **query: Any) -> JSON:
         """POST a search by image_id, vector, positive and negative ids, or a batch of `queries`."""

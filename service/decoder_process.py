@@ -71,8 +71,12 @@ def _answer(request: Header, content: bytes, limits: ImageLimits) -> tuple[Heade
 
 
 def _decode(content: bytes, preprocessing: Header | None, limits: ImageLimits) -> tuple[Header, bytes]:
-    image = decode(content, limits)
-    pixels = b"" if preprocessing is None else to_input(image.pixels, _preprocessing(**preprocessing)).tobytes()
+    if preprocessing is None:
+        image, pixels = decode(content, limits), b""
+    else:
+        rules = _preprocessing(**preprocessing)
+        image = decode(content, limits, rules.storage_side)
+        pixels = to_input(image.pixels, rules).tobytes()
     return {"format": image.format, "width": image.width, "height": image.height}, pixels
 
 

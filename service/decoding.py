@@ -132,6 +132,7 @@ class DecodingPool:
         for decoder in self._decoders:
             self._idle.put_nowait(decoder)
         self._num_waiting = 0
+        self._in_use: set[asyncio.Task[tuple[Header, bytes]]] = set()
 
     async def start(self) -> None:
         """Start all processes, so that the first request doesn't wait for them."""
@@ -154,8 +155,7 @@ class DecodingPool:
     async def decode_all(
         self, contents: Sequence[bytes], preprocessing: Preprocessing | None
     ) -> list[Decoded | ServiceError]:
-        """The image in each file, or why it has none. Raises Busy."""
-        self._check_room(len(contents))
+        """The image in each file, or why it has none; the caller has seen that there is room for so many."""
         tasks = [self._outcome(content, preprocessing) for content in contents]
         return await asyncio.gather(*tasks)
 
@@ -182,8 +182,19 @@ class DecodingPool:
             decoder = await self._idle.get()
         finally:
             self._num_waiting -= 1
+        # A client that goes away costs no process: its image is decoded to the end, which is soon.
+        task = asyncio.create_task(self._use(decoder, request, content))
+        self._in_use.add(task)
+        task.add_done_callback(self._in_use.discard)
+        header, body = await asyncio.shield(task)
+        if "code" in header:
+            kind = TooLarge if header["code"] == TooLarge.code else Undecodable
+            raise kind(header["detail"], code=header["code"])
+        return header, body
+
+    async def _use(self, decoder: _Decoder, request: Header, content: bytes) -> tuple[Header, bytes]:
         try:
-            header, body = await decoder.ask(request, content)
+            return await decoder.ask(request, content)
         except TimeoutError as error:
             detail = f"decoding it takes more than {self._timeout_seconds:g} seconds"
             raise Undecodable(detail, code="decode_timeout") from error
@@ -191,10 +202,6 @@ class DecodingPool:
             raise Undecodable("its decoder crashed") from error
         finally:
             self._idle.put_nowait(decoder)
-        if "code" in header:
-            kind = TooLarge if header["code"] == TooLarge.code else Undecodable
-            raise kind(header["detail"], code=header["code"])
-        return header, body
 
     def close(self) -> None:
         """Kill the processes; what is being decoded fails."""

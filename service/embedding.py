@@ -3,35 +3,51 @@
 Legend: M images, D size of a layer.
 """
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 
+from service.admission import DECODING, Admission, Ticket
 from service.batcher import Batcher
 from service.core.db import Database
-from service.core.errors import Invalid, ServiceError
+from service.core.errors import Invalid, ServiceError, Undecodable
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.decoding import Decoded, DecodingPool
 from service.model_cache import ModelCache, ServedModel
+from service.result_cache import Key, ResultCache, key_of
+
+INLINE_BYTES = 512 * 1024  # are hashed in 0.3 ms: a thread would take as long to get its turn
+
+Vector = NDArray[np.float32]  # (D,)
 
 
 @dataclass
 class Timings:
-    """How long the stages of a request took; `total` from the moment this is made."""
+    """How long the stages of a request took, of its images the longest; `total` from the moment this is made."""
 
     seconds: dict[str, float] = field(default_factory=lambda: {"queue": 0.0, "decode": 0.0, "compute": 0.0})
+    num_cached: int = 0
     started_at: float = field(default_factory=time.monotonic)
 
     def header(self) -> dict[str, str]:
-        """The header Server-Timing, in milliseconds."""
+        """The headers Server-Timing, in milliseconds, and X-Cache-Hits, images whose vectors were known."""
         stages = {**self.seconds, "total": time.monotonic() - self.started_at}
-        return {"Server-Timing": ", ".join(f"{name};dur={1000 * s:.1f}" for name, s in stages.items())}
+        parts = ", ".join(f"{name};dur={1000 * s:.1f}" for name, s in stages.items())
+        return {"Server-Timing": parts, "X-Cache-Hits": str(self.num_cached)}
+
+    def add_longest(self, parts: Sequence["Timings"]) -> None:
+        """Add stages that passed at the same time."""
+        for name in self.seconds:
+            self.seconds[name] += max((part.seconds[name] for part in parts), default=0.0)
 
 
 class Embedding:
@@ -40,10 +56,13 @@ class Embedding:
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self.models = ModelCache(settings, database, storage)
         self.decoding = DecodingPool(settings)
+        self.admission = Admission(settings)
+        self._cache = ResultCache(settings.result_cache_bytes)
         self._batcher = Batcher()
 
     async def __aenter__(self) -> Self:
         await self.decoding.start()
+        await self.models.warm_production()
         return self
 
     async def __aexit__(
@@ -51,6 +70,12 @@ class Embedding:
     ) -> None:
         self.decoding.close()
         self._batcher.close()
+
+    @contextmanager
+    def admitted(self, contents: Sequence[bytes], model: ServedModel | None) -> Iterator[Ticket]:
+        """Room for these files, for `decode` and `compute` in the block. Raises Busy or TooLarge."""
+        with self.admission.admit(model.work if model else DECODING, contents) as ticket:
+            yield ticket
 
     async def decode(
         self, contents: Sequence[bytes], model: ServedModel | None, timings: Timings
@@ -77,15 +102,62 @@ class Embedding:
         self, contents: Sequence[bytes], model: ServedModel, layer: str, timings: Timings
     ) -> NDArray[np.float32]:
         """The vectors (M, D) float32 of image files. Raises the first file's error, with those of all."""
+        outcomes = await self.embed_each(contents, model, layer, timings)
+        raise_errors(outcomes)
+        return np.stack([outcome for outcome in outcomes if not isinstance(outcome, ServiceError)])
+
+    async def embed_each(
+        self, contents: Sequence[bytes], model: ServedModel, layer: str, timings: Timings
+    ) -> list[Vector | ServiceError]:
+        """The vector (D,) float32 of each image file, or why it has none. Raises Busy, TooLarge or Invalid.
+
+        What is known is not computed again. The others go on their own, so that one is computed while the next is
+        decoded.
+        """
         check_layer(model, layer)
-        outcomes = await self.decode(contents, model, timings)
-        errors = {i: outcome for i, outcome in enumerate(outcomes) if isinstance(outcome, ServiceError)}
-        if errors:
-            first = next(iter(errors.values()))
-            fields = [{"field": str(i), "message": error.detail} for i, error in errors.items()]
-            raise type(first)(first.detail, code=first.code, errors=fields)
-        images = [outcome for outcome in outcomes if isinstance(outcome, Decoded)]
-        return await self.compute(images, model, layer, timings)
+        keys = await self._keys(contents, model, layer)
+        outcomes: list[Vector | ServiceError | None] = [self._cache.get(key) for key in keys]
+        missing = [i for i, outcome in enumerate(outcomes) if outcome is None]
+        timings.num_cached += len(contents) - len(missing)
+        with self.admitted([contents[i] for i in missing], model) as ticket:
+            parts = [Timings() for _ in missing]
+            work = (
+                self._one(contents[i], keys[i], model, ticket, part) for i, part in zip(missing, parts, strict=True)
+            )
+            for i, outcome in zip(missing, await asyncio.gather(*work), strict=True):
+                outcomes[i] = outcome
+        timings.add_longest(parts)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _keys(self, contents: Sequence[bytes], model: ServedModel, layer: str) -> list[Key]:
+        def make() -> list[Key]:
+            return [key_of(content, model.sha256, layer) for content in contents]
+
+        return make() if sum(map(len, contents)) <= INLINE_BYTES else await run_in_threadpool(make)
+
+    async def _one(
+        self, content: bytes, key: Key, model: ServedModel, ticket: Ticket, timings: Timings
+    ) -> Vector | ServiceError:
+        (decoded,) = await self.decode([content], model, timings)
+        if isinstance(decoded, ServiceError):
+            ticket.finish(is_sample=False)
+            return decoded
+        _, _, layer, _ = key
+        vector: Vector = (await self.compute([decoded], model, layer, timings))[0]
+        ticket.finish(is_sample=True)
+        if not np.isfinite(vector).all():
+            return Undecodable("the model has no finite vector for it", code="not_finite")
+        self._cache.put(key, vector)
+        return vector
+
+
+def raise_errors(outcomes: Sequence[Vector | ServiceError]) -> None:
+    """Raise the first of the errors, with the position and the reason of each, if there is one."""
+    errors = {i: outcome for i, outcome in enumerate(outcomes) if isinstance(outcome, ServiceError)}
+    if errors:
+        first = next(iter(errors.values()))
+        fields = [{"field": str(i), "message": error.detail} for i, error in errors.items()]
+        raise type(first)(first.detail, code=first.code, errors=fields)
 
 
 def check_layer(model: ServedModel, layer: str) -> None:

@@ -36,7 +36,8 @@ async def upload_images(services: Services, form: ImagesForm, timings: Timings) 
     files = await _read(form)
     distinct = list({file.id: file for file in reversed(files)}.values())  # of equal files, the first
     model = await services.embedding.models.find(PRODUCTION)
-    images, errors = await _prepare(services, distinct, model, timings)
+    with services.embedding.admitted([file.content for file in distinct], model):
+        images, errors = await _prepare(services, distinct, model, timings)
     kept = await run_in_threadpool(
         store_images,
         services.database,

@@ -1,26 +1,31 @@
-"""The models that serve: found by id or alias at each request, loaded once, checked before they are."""
+"""The models that serve: found by id or alias at each request, loaded once, tried before they serve."""
 
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import ProgrammingError
 from starlette.concurrency import run_in_threadpool
 
 from models.embedder import Embedder
 from models.variants import FILES, Variant
+from service import canary
+from service.admission import Work
 from service.core.db import AWAY, Database
-from service.core.errors import Conflict, NotFound
+from service.core.errors import Conflict, NotFound, Unavailable
 from service.core.model_files import fetch_onnx, serving_variant
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
 from service.production import PRODUCTION
 
-MAX_LOADED = 3
+MEMORY_FACTOR = 2  # of a loaded model over its file: ONNX Runtime keeps weights also as its kernels take them
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +36,24 @@ class ServedModel:
 
     row: Model
     embedder: Embedder
+    file: dict[str, Any]  # that is loaded, of the row's
+    work: Work  # what one of its images costs at first sight
+
+    @property
+    def sha256(self) -> str:
+        """Of the file that is loaded: the model, to the bit."""
+        sha256: str = self.file["sha256"]
+        return sha256
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, roughly."""
+        num_bytes: int = MEMORY_FACTOR * self.file["num_bytes"]
+        return num_bytes
 
 
 class ModelCache:
-    """At most MAX_LOADED models, the least recently used one leaves first. For one event loop."""
+    """Models up to a budget of memory, the least recently used one leaves first. For one event loop."""
 
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._settings = settings
@@ -43,6 +62,8 @@ class ModelCache:
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # by id and the sha256 of the file that serves
         self._last: dict[str, ServedModel] = {}  # by the alias that served it last
         self._loading = asyncio.Lock()
+        self._next: dict[str, asyncio.Task[Model | None]] = {}  # look-ups that haven't begun, by name
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, name: str | None = None) -> ServedModel:
         """The model with an id or alias, by default the one in production.
@@ -64,7 +85,7 @@ class ModelCache:
     async def find(self, name: str) -> ServedModel | None:
         """The model with an id or alias, if there is one."""
         try:
-            row = await run_in_threadpool(self._resolve, name)
+            row = await self._look_up(name)
         except AWAY:
             if name not in self._last:
                 raise
@@ -78,10 +99,35 @@ class ModelCache:
             self._last[name] = served
         return served
 
+    async def _look_up(self, name: str) -> Model | None:
+        """The row behind a name as it is now or later: requests that come during a look-up share the next one."""
+        if name not in self._next:
+            self._next[name] = asyncio.create_task(self._look_up_next(name))
+        return await asyncio.shield(self._next[name])
+
+    async def _look_up_next(self, name: str) -> Model | None:
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            del self._next[name]  # who comes from here on may know of a switch that this one doesn't see
+            return await run_in_threadpool(self._resolve, name)
+
     def _resolve(self, name: str) -> Model | None:
         with self._database.transaction() as session:
             of_alias = select(Alias.model_id).where(Alias.name == name)
             return session.scalars(select(Model).where((Model.id == name) | Model.id.in_(of_alias))).first()
+
+    async def warm_production(self) -> None:
+        """Have the model in production loaded before the first request; without one, or a database, go on without."""
+        try:
+            await self.find(PRODUCTION)
+        except (Unavailable, ProgrammingError, *AWAY) as error:  # a table may be missing still
+            log.warning("production_not_loaded", error=str(error))
+
+    async def preload(self, model_id: str) -> None:
+        """Have a model loaded, so that a switch to it keeps nobody waiting. Raises Conflict (`canary_failed`)."""
+        try:
+            await self.get(model_id)
+        except Unavailable as error:
+            raise Conflict(error.detail, code=error.code) from error
 
     async def _load(self, row: Model) -> ServedModel:
         variant = serving_variant(row, self._settings.variant)
@@ -89,14 +135,20 @@ class ModelCache:
         if key not in self._loaded:
             async with self._loading:  # the second to ask finds it loaded
                 if key not in self._loaded:
-                    self._loaded[key] = ServedModel(row, await run_in_threadpool(self._open, row, variant))
+                    self._loaded[key] = await run_in_threadpool(self._open, row, variant)
         self._loaded.move_to_end(key)
         served = self._loaded[key]
-        while len(self._loaded) > MAX_LOADED:
+        max_bytes = self._settings.model_cache_bytes
+        while len(self._loaded) > 1 and sum(model.num_bytes for model in self._loaded.values()) > max_bytes:
             self._loaded.popitem(last=False)
         return served
 
-    def _open(self, row: Model, variant: Variant) -> Embedder:
+    def _open(self, row: Model, variant: Variant) -> ServedModel:
         with TemporaryDirectory() as folder:
             path = fetch_onnx(self._storage, row, variant, Path(folder))
-            return Embedder(path, num_threads=self._settings.num_ort_threads)
+            embedder = Embedder(path, num_threads=self._settings.num_ort_threads)
+        try:
+            seconds = canary.check(embedder)
+        except canary.CanaryFailed as error:
+            raise Unavailable(f"the model {row.id} does not serve: {error}", code="canary_failed") from error
+        return ServedModel(row, embedder, row.files[FILES[variant]], Work(row.id, seconds))

@@ -27,14 +27,21 @@ class Promotion:
     index_job_id: str | None
 
 
-def promote(database: Database, storage: Storage, name: str, model_id: str) -> Promotion:
-    """Have the alias `name` serve a model whose files are whole; a new production model gets its missing vectors.
+def verify(database: Database, storage: Storage, model_id: str) -> None:
+    """Read all of a model's files, which takes seconds for a large one.
 
     Raises Invalid if there is no such model, Conflict (`corrupt_model`) if a file is not as it was published.
     """
     with database.transaction() as session:
         model = _existing(session.get(Model, model_id), model_id)
-    _check_files(storage, model)  # takes seconds for a large model, so no transaction is open meanwhile
+    _check_files(storage, model)
+
+
+def promote(database: Database, name: str, model_id: str) -> Promotion:
+    """Have the alias `name` serve a verified model; a new production model gets its missing vectors.
+
+    Raises Invalid if there is no such model any more.
+    """
     with database.transaction() as session:
         # The row is locked against deletion until the alias refers to it.
         _existing(session.get(Model, model_id, with_for_update={"read": True, "key_share": True}), model_id)

@@ -452,6 +452,20 @@ MUTATIONS = [
         "np.fill_diagonal(similarity, np.inf)",
         "tests/models/test_agreement.py",
     ),
+    Mutation(
+        "preprocess: a JPEG is reduced below the storage side",
+        "models/preprocess.py",
+        "if shorter // factor >= storage_side",
+        "if 2 * (shorter // factor) >= storage_side",
+        "tests/models/test_preprocess.py",
+    ),
+    Mutation(
+        "admission: a batch costs what an image does",
+        "service/admission.py",
+        "(seconds / num_images - self._costs[name])",
+        "(seconds - self._costs[name])",
+        "tests/service/test_admission.py",
+    ),
 ]
 
 

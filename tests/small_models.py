@@ -26,9 +26,8 @@ class Exported:
     description: dict[str, Any]
 
 
-@functools.cache
-def exported(encoder: str, side: int, variants: tuple[Variant, ...] = ("float32",)) -> Exported:
-    """`pixels`, whose h is the image itself, or a ResNet; made once a session."""
+def recipe_of(encoder: str, side: int) -> PretrainRecipe:
+    """The recipe of `exported`."""
     recipe: PretrainRecipe = pretrain_recipe(
         {
             "preset": "cpu-small",
@@ -38,6 +37,13 @@ def exported(encoder: str, side: int, variants: tuple[Variant, ...] = ("float32"
             "schedule": {"epochs": 0, "warmup_epochs": 0},
         }
     )
+    return recipe
+
+
+@functools.cache
+def exported(encoder: str, side: int, variants: tuple[Variant, ...] = ("float32",)) -> Exported:
+    """`pixels`, whose h is the image itself, or a ResNet; made once a session."""
+    recipe = recipe_of(encoder, side)
     with tempfile.TemporaryDirectory() as folder:
         images = noise(2 * side, side).reshape(2, side, side, 3)
         description = export_model(network(recipe), recipe, Sample(images, images), Path(folder), variants)

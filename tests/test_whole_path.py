@@ -278,7 +278,7 @@ def test_an_export_makes_a_model_s_files_anew(client: Client, dataset: JSON, mod
     assert model["probes"] == before["probes"]
     form = {"files": [("files", ("a.png", encode(noise(16, 16), "png")))], "data": {"layer": "layer2.0"}}
     answer = client.request("POST", "/v1/embeddings", **form)
-    assert answer.headers["Model-Variant"] == answer.json()["variant"] == "float32"
+    assert answer.headers["X-Model-Variant"] == answer.json()["variant"] == "float32"
     assert len(answer.json()["data"][0]["embedding"]) == 32
 
 

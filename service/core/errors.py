@@ -9,7 +9,9 @@ ServiceError
 ├── Invalid              422  invalid
 │   └── Undecodable      422  undecodable
 ├── Busy                 429  busy
+├── ClientGone           499  client_gone
 ├── Unavailable          503  unavailable
+│   └── DeadlineExceeded 503  deadline_exceeded
 └── StorageFull          507  storage_full
 
 One handler (service/app.py) renders them as RFC 9457 problem+json; routes don't catch.
@@ -88,10 +90,22 @@ class Busy(ServiceError):
     status, code, title = 429, "busy", "Busy"
 
 
+class ClientGone(ServiceError):
+    """The client has closed its connection: nobody reads this, but the log does."""
+
+    status, code, title = 499, "client_gone", "Client gone"
+
+
 class Unavailable(ServiceError):
     """Something the service depends on is away."""
 
     status, code, title = 503, "unavailable", "Unavailable"
+
+
+class DeadlineExceeded(Unavailable):
+    """The answer would come later than its client waits for it."""
+
+    code, title = "deadline_exceeded", "Deadline exceeded"
 
 
 class StorageFull(ServiceError):

@@ -74,6 +74,25 @@ class Settings(BaseSettings):
     max_images_per_request: int = Field(
         256, ge=1, le=10_000, description="Images that one request may bring, to store or to embed."
     )
+    max_images_in_flight: int = Field(
+        512, ge=1, description="Images that the API decodes and embeds at once; beyond, 429."
+    )
+    max_bytes_in_flight: int = Field(512 * 2**20, ge=1, description="Of the files of these images.")
+    max_wait_seconds: float = Field(
+        1,
+        gt=0,
+        le=600,
+        description="A request to embed that would wait for longer before its turn is refused with 429.",
+    )
+    request_timeout_seconds: float = Field(
+        30, gt=0, le=600, description="A request to embed without the header X-Request-Timeout is dropped after it."
+    )
+    result_cache_bytes: int = Field(
+        64 * 2**20, ge=0, description="Of embeddings that the API keeps, by their image's bytes; 0: none."
+    )
+    model_cache_bytes: int = Field(
+        2 * 2**30, ge=1, description="Memory for loaded models; the one in use stays even where it is larger."
+    )
     max_archive_bytes: int = Field(2 * 2**30, ge=1, description="Of an uploaded archive, and of its unpacked content.")
     max_archive_entries: int = Field(100_000, ge=1, description="Members of an archive.")
     max_archive_ratio: int = Field(100, ge=1, description="Unpacked over packed size of an archive.")

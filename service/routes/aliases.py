@@ -3,11 +3,13 @@
 from fastapi import APIRouter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
+from service.core.db import Database
 from service.core.errors import NotFound
 from service.core.tables import Alias, AliasChange
-from service.deps import DatabaseDep, SessionDep, StorageDep
-from service.promotion import Promotion, previous_model_id, promote
+from service.deps import Services, ServicesDep, SessionDep
+from service.promotion import Promotion, previous_model_id, promote, verify
 from service.schemas.fields import AliasName
 from service.schemas.links import links_to
 from service.schemas.models import AliasChangeOut, AliasMoved, AliasOut, AliasTarget
@@ -22,9 +24,12 @@ router = APIRouter(prefix="/v1/aliases", tags=["models"])
         200: {"links": links_to("alias", "list_alias_changes", "rollback_alias", source="$response.body#/name")}
     },
 )
-def set_alias(alias: AliasName, target: AliasTarget, database: DatabaseDep, storage: StorageDep) -> AliasMoved:
-    """Have an alias serve a model, from the next request on. The model's files are checked first."""
-    return _moved(promote(database, storage, alias, target.model_id))
+async def set_alias(alias: AliasName, target: AliasTarget, services: ServicesDep) -> AliasMoved:
+    """Have an alias serve a model, from the next request on.
+
+    The model's files are checked first, and it has to embed a few images (else 409), while the model before it serves.
+    """
+    return await _switched(services, alias, target.model_id)
 
 
 @router.get("")
@@ -46,11 +51,22 @@ def list_alias_changes(
 
 
 @router.post("/{alias}/rollback")
-def rollback_alias(alias: AliasName, database: DatabaseDep, storage: StorageDep) -> AliasMoved:
+async def rollback_alias(alias: AliasName, services: ServicesDep) -> AliasMoved:
     """Have an alias serve the model that it served before its last change."""
+    model_id = await run_in_threadpool(_previous, services.database, alias)
+    return await _switched(services, alias, model_id)
+
+
+async def _switched(services: Services, alias: str, model_id: str) -> AliasMoved:
+    """Verify, load, try, switch; requests that hold the model before end with it."""
+    await run_in_threadpool(verify, services.database, services.storage, model_id)
+    await services.embedding.models.preload(model_id)
+    return _moved(await run_in_threadpool(promote, services.database, alias, model_id))
+
+
+def _previous(database: Database, alias: str) -> str:
     with database.transaction() as session:
-        model_id = previous_model_id(session, alias)
-    return _moved(promote(database, storage, alias, model_id))
+        return previous_model_id(session, alias)
 
 
 def _check(session: Session, name: str) -> None:

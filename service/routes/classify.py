@@ -9,22 +9,25 @@ from numpy.typing import NDArray
 
 from models.classifier import Classifier
 from service import bodies
-from service.core.errors import Invalid
+from service.attendance import AttendanceDep
+from service.core.errors import Invalid, ServiceError
 from service.deps import ServicesDep
-from service.embedding import Timings
+from service.embedding import Timings, Vector, raise_errors
 from service.image_inputs import read_inputs
 from service.model_cache import ServedModel
 from service.schemas.classify import Classification, ClassifiedImage, ClassifyForm, ClassifyRequest, LikelyClass
+from service.schemas.embeddings import ItemError
 
 router = APIRouter(prefix="/v1/classify", tags=["search"])
 
 
 @router.post("", response_model=Classification, openapi_extra=bodies.document(ClassifyForm, ClassifyRequest))
-async def classify_images(request: Request, services: ServicesDep) -> Response:
+async def classify_images(request: Request, services: ServicesDep, attendance: AttendanceDep) -> Response:
     """Classify images by the classifier that a `linear_probe` or `finetune` job made: files of a form, or data URIs.
 
-    Probabilities are the softmax of its logits. The header Server-Timing says how many milliseconds went into waiting,
-    decoding and computing.
+    Probabilities are the softmax of its logits. An image that fails has an `error` in place of its classes; the others
+    are unharmed, and a request of which every image fails does too. The header Server-Timing says how many milliseconds
+    went into waiting, decoding and computing.
     """
     timings = Timings()
     async with bodies.read_body(request, ClassifyRequest, ClassifyForm) as body:
@@ -32,12 +35,11 @@ async def classify_images(request: Request, services: ServicesDep) -> Response:
     classifier, model_id = await services.classifiers.get(body.probe)
     model = await services.embedding.models.get(model_id)
     _check_layer(model, classifier.layer)
-    h = await services.embedding.embed(contents, model, classifier.layer, timings)
+    outcomes = await attendance.result(services.embedding.embed_each(contents, model, classifier.layer, timings))
+    if all(isinstance(outcome, ServiceError) for outcome in outcomes):
+        raise_errors(outcomes)
     answer = Classification(
-        data=[
-            ClassifiedImage(index=i, classes=_likeliest(classifier, row, body.top_k))
-            for i, row in enumerate(classifier.probabilities(h))
-        ],
+        data=[_classified(i, outcome, classifier, body.top_k) for i, outcome in enumerate(outcomes)],
         model=model.row.id,
         probe=body.probe,
         layer=classifier.layer,
@@ -50,6 +52,14 @@ def _check_layer(model: ServedModel, layer: str) -> None:
     if layer not in layers:
         message = f"a probe of {', '.join(layers)}, which the model is served with; this one is of {layer}"
         raise Invalid(f"probe: {message}", code="layer_not_served", errors=[{"field": "probe", "message": message}])
+
+
+def _classified(index: int, outcome: Vector | ServiceError, classifier: Classifier, top_k: int) -> ClassifiedImage:
+    if isinstance(outcome, ServiceError):
+        error = ItemError(code=outcome.code, message=outcome.detail)
+        return ClassifiedImage(index=index, classes=None, error=error)
+    (probabilities,) = classifier.probabilities(outcome[None])
+    return ClassifiedImage(index=index, classes=_likeliest(classifier, probabilities, top_k))
 
 
 def _likeliest(classifier: Classifier, probabilities: NDArray[np.float64], top_k: int) -> list[LikelyClass]:

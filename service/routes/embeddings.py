@@ -1,63 +1,79 @@
 """Embeddings of images that are not stored."""
 
-import base64
-from io import BytesIO
+from collections.abc import Sequence
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
-from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 
 from service import bodies
+from service.attendance import AttendanceDep
+from service.core.errors import Invalid, ServiceError
 from service.deps import ServicesDep
-from service.embedding import Timings
+from service.embedding import Timings, Vector, check_layer, raise_errors
 from service.image_inputs import read_inputs
-from service.schemas.embeddings import EmbeddingForm, EmbeddingItem, EmbeddingList, EmbeddingRequest, Usage
+from service.model_cache import ServedModel
+from service.schemas.embeddings import EmbeddingForm, EmbeddingList, EmbeddingOptions, EmbeddingRequest
+from service.vector_formats import ARROW_TYPE, FORMATS, NPY_TYPE, negotiate, to_arrow, to_npy, to_openai
 
 router = APIRouter(prefix="/v1/embeddings", tags=["search"])
 
-NPY_TYPE = "application/x-npy"
+INLINE_IMAGES = 8  # are written in a millisecond: a thread would take as long to get its turn
 
 
 @router.post(
     "",
     response_model=EmbeddingList,
-    responses={200: {"content": {NPY_TYPE: {"schema": {"type": "string", "format": "binary"}}}}},
+    responses=FORMATS,
     openapi_extra=bodies.document(EmbeddingForm, EmbeddingRequest),
 )
-async def create_embeddings(request: Request, services: ServicesDep) -> Response:
-    """Embed images: files of a form, or data URIs in OpenAI's shape.
+async def create_embeddings(request: Request, services: ServicesDep, attendance: AttendanceDep) -> Response:
+    """Embed images: files of a form, or data URIs in OpenAI's shape, so that its clients work.
 
-    With `Accept: application/x-npy`, the answer is a NumPy file of an (M, D) float32 array. The header Server-Timing
-    says how many milliseconds went into waiting, decoding and computing; Model-Variant which variant of the model made
-    the vectors.
+    `Accept: application/x-npy` gives a NumPy file of an (M, D) float32 array, `application/vnd.apache.arrow.stream` the
+    columns index, embedding, error_code and error_message. An image that fails has an `error` in place of its
+    embedding; the others are unharmed (`on_error`). Equal files are embedded once: X-Cache-Hits counts those that were
+    known. Server-Timing says how many milliseconds went into waiting, decoding and computing, X-Model-Id and
+    X-Model-Variant what made the vectors.
+
+    429 if the answer would take too long to come; 503 `deadline_exceeded` if it came later than X-Request-Timeout.
     """
     timings = Timings()
     async with bodies.read_body(request, EmbeddingRequest, EmbeddingForm) as body:
         contents = await read_inputs(body, services.settings.max_images_per_request)
     model = await services.embedding.models.get(body.model)
-    vectors = await services.embedding.embed(contents, model, body.layer, timings)
-    headers = timings.header() | {"Model-Variant": model.embedder.variant}
-    if NPY_TYPE in request.headers.get("accept", ""):
-        return Response(_npy(vectors), media_type=NPY_TYPE, headers=headers)
-    answer = EmbeddingList(
-        data=[
-            EmbeddingItem(index=i, embedding=_written(vector, body.encoding_format)) for i, vector in enumerate(vectors)
-        ],
-        model=model.row.id,
-        variant=model.embedder.variant,
-        usage=Usage(num_images=len(vectors)),
-    )
-    return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
+    _check_dimensions(body, model)
+    work = services.embedding.embed_each(contents, model, body.layer, timings)
+    outcomes = await attendance.result(work)
+    media_type = negotiate(request.headers.get("accept", ""))
+    failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, ServiceError)]
+    on_error = body.on_error or ("refuse" if media_type == NPY_TYPE else "null")
+    if on_error == "refuse" or len(failed) == len(outcomes):
+        raise_errors(outcomes)
+    headers = {**timings.header(), "X-Model-Id": model.row.id, "X-Model-Variant": model.embedder.variant}
+    if failed:
+        headers["X-Failed-Items"] = ",".join(map(str, failed))
+    if len(outcomes) <= INLINE_IMAGES:
+        content = _written(outcomes, body, model, media_type)
+    else:
+        content = await run_in_threadpool(_written, outcomes, body, model, media_type)
+    return Response(content, media_type=media_type, headers=headers)
 
 
-def _written(vector: NDArray[np.float32], encoding: str) -> list[float] | str:
-    if encoding == "base64":
-        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-    values: list[float] = vector.tolist()
-    return values
+def _check_dimensions(body: EmbeddingOptions, model: ServedModel) -> None:
+    check_layer(model, body.layer)
+    size = model.embedder.layers[body.layer]
+    if body.dimensions not in {None, size}:
+        message = f"{size}, the size of this model's {body.layer}, or left out; not {body.dimensions}"
+        raise Invalid(f"dimensions: {message}", errors=[{"field": "dimensions", "message": message}])
 
 
-def _npy(vectors: NDArray[np.float32]) -> bytes:
-    buffer = BytesIO()
-    np.save(buffer, vectors)
-    return buffer.getvalue()
+def _written(
+    outcomes: Sequence[Vector | ServiceError], body: EmbeddingOptions, model: ServedModel, media_type: str
+) -> bytes:
+    size = model.embedder.layers[body.layer]
+    if media_type == NPY_TYPE:
+        return to_npy(outcomes, size)
+    if media_type == ARROW_TYPE:
+        return to_arrow(outcomes, size, model_id=model.row.id, layer=body.layer)
+    variant = model.embedder.variant
+    return to_openai(outcomes, model_id=model.row.id, variant=variant, encoding_format=body.encoding_format)

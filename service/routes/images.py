@@ -7,12 +7,14 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from service import bodies, image_store
+from service.attendance import AttendanceDep
 from service.collections import DEFAULT, find_collection
 from service.core.tables import CollectionImage, Image
-from service.deps import DatabaseDep, ServicesDep, SessionDep, StorageDep
-from service.embedding import Timings, check_layer
+from service.deps import DatabaseDep, Services, ServicesDep, SessionDep, StorageDep
+from service.embedding import Timings, Vector, check_layer
 from service.image_store import LAYER, get_image
 from service.image_upload import upload_images
+from service.model_cache import ServedModel
 from service.schemas.embeddings import Layer
 from service.schemas.images import (
     CollectionQuery,
@@ -32,6 +34,7 @@ from service.schemas.links import links_to
 from service.schemas.page import Limit, Page
 from service.schemas.search import MAX_K, Neighbors, SearchOptions
 from service.search import Searcher, direction
+from service.vector_formats import FORMATS, negotiate, stored_embedding
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
@@ -121,29 +124,34 @@ def _content(database: DatabaseDep, storage: StorageDep, image_id: str) -> bytes
     return storage.get(key)
 
 
-@router.get("/{image_id}/embedding")
+@router.get("/{image_id}/embedding", response_model=StoredEmbedding, responses=FORMATS)
 async def get_image_embedding(
     image_id: ImageId,
+    request: Request,
     services: ServicesDep,
-    response: Response,
+    attendance: AttendanceDep,
     model: ModelQuery = None,
     layer: Annotated[Layer, Query()] = LAYER,
     normalize: Annotated[bool, Query(description="Scale the vector to length 1.")] = False,  # noqa: FBT002  # FastAPI passes it by name
-) -> StoredEmbedding:
-    """The image's vector: the stored one where there is one, else computed."""
+) -> Response:
+    """The image's vector: the stored one where there is one, else computed. In the formats of `POST /v1/embeddings`."""
     timings = Timings()
     served = await services.embedding.models.get(model)
     check_layer(served, layer)
-    if layer == LAYER:
-        searcher = Searcher(services, served, timings)
-        vector = (await searcher.vectors_of({image_id}))[image_id]
-    else:
-        content = await run_in_threadpool(_content, services.database, services.storage, image_id)
-        vector = (await services.embedding.embed([content], served, layer, timings))[0]
+    vector = await attendance.result(_vector(services, served, image_id, layer, timings))
     if normalize:
         vector = direction(vector)
-    response.headers.update(timings.header())
-    return StoredEmbedding(model=served.row.id, layer=layer, embedding=vector.tolist())
+    media_type = negotiate(request.headers.get("accept", ""))
+    content = stored_embedding(vector, media_type, model_id=served.row.id, layer=layer)
+    return Response(content, media_type=media_type, headers={**timings.header(), "X-Model-Id": served.row.id})
+
+
+async def _vector(services: Services, model: ServedModel, image_id: str, layer: str, timings: Timings) -> Vector:
+    if layer == LAYER:
+        return (await Searcher(services, model, timings).vectors_of({image_id}))[image_id]
+    content = await run_in_threadpool(_content, services.database, services.storage, image_id)
+    vector: Vector = (await services.embedding.embed([content], model, layer, timings))[0]
+    return vector
 
 
 @router.get("/{image_id}/neighbors")

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from service import bodies
+from service.attendance import AttendanceDep
 from service.deps import ServicesDep
 from service.embedding import Timings
 from service.schemas.search import BatchResult, Neighbors, SearchForm, SearchRequest
@@ -12,7 +13,9 @@ router = APIRouter(prefix="/v1/search", tags=["search"])
 
 
 @router.post("", openapi_extra=bodies.document(SearchForm, SearchRequest))
-async def search(request: Request, services: ServicesDep, response: Response) -> Neighbors | BatchResult:
+async def search(
+    request: Request, services: ServicesDep, response: Response, attendance: AttendanceDep
+) -> Neighbors | BatchResult:
     """The images of a collection most like an image, a vector or examples, best first; `results` for a batch.
 
     Up to 20,000 images in the collection the answer is exact. Beyond, an index finds nearly all neighbours; `exact`
@@ -22,9 +25,9 @@ async def search(request: Request, services: ServicesDep, response: Response) ->
     async with bodies.read_body(request, SearchRequest, SearchForm) as body:
         searcher = Searcher(services, await services.embedding.models.get(body.model), timings)
         if isinstance(body, SearchForm):
-            questions = [await searcher.by_file(await body.file.read())]
+            questions = [await attendance.result(searcher.by_file(await body.file.read()))]
         else:
-            questions = await searcher.questions(body)
+            questions = await attendance.result(searcher.questions(body))
     found = await searcher.answer(questions, body)
     response.headers.update(timings.header())
     is_batch = isinstance(body, SearchRequest) and body.queries is not None

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.schemas.embeddings import ItemError
 from service.schemas.fields import Id
 from service.schemas.image_inputs import ImageFiles, ImageUris
 
@@ -34,7 +35,8 @@ class ClassifiedImage(BaseModel):
     """What the image at a position of the request is taken for."""
 
     index: int
-    classes: list[LikelyClass] = Field(description="Likeliest first.")
+    classes: list[LikelyClass] | None = Field(description="Likeliest first; null if the image failed.")
+    error: ItemError | None = Field(None, description="Only of an image that failed.")
 
 
 class Classification(BaseModel):

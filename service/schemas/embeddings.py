@@ -22,7 +22,14 @@ class EmbeddingOptions(BaseModel):
     model: ModelKey | None = Field(None, description="Id of a model, or an alias; default: the one in production.")
     layer: Layer = "h"
     encoding_format: Literal["float", "base64"] = Field(
-        "float", description="base64: of little-endian float32, a fifth of the size."
+        "float", description="base64: of little-endian float32, half the size."
+    )
+    dimensions: int | None = Field(None, ge=1, description="The layer's own size, or left out: vectors aren't cut.")
+    on_error: Literal["null", "refuse"] | None = Field(
+        None,
+        description="An image that fails: `null`, it has an `error` in place of its embedding (in a NumPy file a row of"
+        " NaN, and its position in the header X-Failed-Items); `refuse`, it fails the request. Default: null in JSON"
+        " and Arrow, refuse in a NumPy file. A request of which every image fails always does.",
     )
 
 
@@ -34,12 +41,20 @@ class EmbeddingForm(EmbeddingOptions, ImageFiles):
     """Images as files."""
 
 
+class ItemError(BaseModel):
+    """Why an image has no embedding."""
+
+    code: str = Field(description="Stable name of the error, as of a whole request's.")
+    message: str
+
+
 class EmbeddingItem(BaseModel):
-    """The embedding of the image at a position of the request."""
+    """The embedding of the image at a position of the request, or its error."""
 
     object: Literal["embedding"] = "embedding"
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | str | None = Field(description="null if the image failed.")
+    error: ItemError | None = Field(None, description="Only of an image that failed.")
 
 
 class Usage(BaseModel):

@@ -279,6 +279,36 @@ def test_color_profiles_and_gamma_are_ignored() -> None:
     assert pixels(encode(noise(8, 8), "jpeg", icc_profile=profile)) == pixels(jpeg)
 
 
+def test_a_large_jpeg_is_decoded_reduced() -> None:
+    """At an eighth, a pixel is the mean of its block of 8 x 8, which is the block's lowest frequency."""
+    ramp = np.add.outer(np.arange(264) * 0.4, np.arange(400) * 0.2) + 30
+    content = encode(Image.fromarray(ramp.astype(np.uint8)), "jpeg", quality=95)
+    limits = ImageLimits(2**20, 10**6, 2_000)
+    whole = decode(content, limits).pixels
+    image = decode(content, limits, storage_side=33)
+    assert (image.pixels.shape, image.height, image.width) == ((33, 50, 3), 264, 400)
+    means = whole.reshape(33, 8, 50, 8, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(image.pixels.astype(float), means, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("storage_side", "height"), [(None, 264), (264, 264), (133, 264), (132, 132), (67, 132), (66, 66), (33, 33)]
+)
+def test_no_reduction_goes_below_the_storage_side(storage_side: int | None, height: int) -> None:
+    """The largest of 1/2, 1/4 and 1/8 that leaves the shorter side; also of an image on its side, gray, or CMYK."""
+    limits = ImageLimits(2**20, 10**6, 2_000)
+    for mode in ("RGB", "L", "CMYK"):
+        content = encode(Image.new(mode, (300, 264)), "jpeg", exif=exif(6))
+        image = decode(content, limits, storage_side)
+        assert (image.height, image.width, image.pixels.shape[1]) == (300, 264, height), mode
+
+
+def test_other_formats_are_not_reduced() -> None:
+    """They have no such blocks."""
+    for format_ in ("png", "webp"):
+        assert (decode(encode(noise(80, 80), format_), LIMITS, storage_side=32).pixels == noise(80, 80)).all()
+
+
 def test_a_jpeg_of_several_pictures_is_its_first() -> None:
     """MPO, a JPEG with further pictures behind the first, is a photograph and not an animation."""
     several = encode(Image.fromarray(noise(8, 8)), "mpo", save_all=True, append_images=[Image.new("RGB", (8, 8))])

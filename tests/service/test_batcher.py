@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service import batcher as module
 from service.batcher import MAX_BATCH, Batcher, Embedded
-from service.core.errors import Busy
 
 
 class Recorder:
@@ -91,27 +89,6 @@ def test_a_failed_batch_fails_its_requests_only() -> None:
         return values
 
     assert asyncio.run(use()) == [7]
-
-
-def test_too_many_waiting_images_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that would make the queue too long is refused as busy; a computed one frees its place."""
-    monkeypatch.setattr(module, "MAX_WAITING", 4)
-
-    async def use() -> None:
-        batcher, model = Batcher(), Recorder()
-        running = asyncio.create_task(embed(batcher, model, images(0)))
-        await settle()
-        waiting = asyncio.create_task(embed(batcher, model, images(1, 2, 3)))
-        await settle()
-        with pytest.raises(Busy) as caught:
-            await embed(batcher, model, images(4, 5))
-        assert caught.value.retry_after_seconds == 1
-        model.gate.set()
-        await asyncio.gather(running, waiting)
-        await embed(batcher, model, images(1, 2, 3, 4))
-        batcher.close()
-
-    asyncio.run(use())
 
 
 def test_an_abandoned_request_is_not_computed() -> None:

@@ -15,13 +15,15 @@ import pytest
 from PIL import Image
 
 from models.config import Preprocessing
-from models.preprocess import ImageLimits, decode, to_input
+from models.preprocess import ImageLimits, to_input
 from service import decoding
 from service.core.errors import Busy, ServiceError, TooLarge, Undecodable
 from service.core.settings import Settings
 from service.decoding import Decoded, DecodingPool
 from tests.models.image_files import encode, noise
 from tests.trainer.images import slow_jpeg
+from trainer.decoding import DecodingPool as StoringPool
+from trainer.decoding import Stored
 
 SMALL = Preprocessing(image_size=16)
 LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
@@ -60,14 +62,21 @@ def children() -> list[psutil.Process]:
     return [child for child in decoders() if child.pid not in OTHERS]
 
 
-@pytest.mark.parametrize("format_", ["png", "jpeg", "webp"])
-def test_inputs_are_those_of_decoding_here(format_: str) -> None:
-    """Bit for bit what models.preprocess makes in this process; sizes and format are the file's."""
-    content = encode(noise(21, 34), format_)
-    image = with_pool(lambda pool: pool.decode(content, SMALL))
-    assert (image.format, image.width, image.height) == (format_, 34, 21)
-    assert image.input is not None
-    np.testing.assert_array_equal(image.input, to_input(decode(content, LIMITS).pixels, SMALL))
+def test_inputs_are_those_of_training_and_indexing() -> None:
+    """Bit for bit what those store and make of it, of a JPEG that is decoded reduced too; sizes are the file's."""
+    sizes = {"png": (21, 34), "jpeg": (600, 700), "webp": (21, 34)}
+    contents = {format_: encode(noise(*size), format_) for format_, size in sizes.items()}
+    images = with_pool(lambda pool: pool.decode_all(list(contents.values()), SMALL))
+    with StoringPool(LIMITS, SMALL.storage_side, timeout_seconds=60) as pool:
+        stored = dict(pool.decode(contents.items()))
+    for (format_, (height, width)), image in zip(sizes.items(), images, strict=True):
+        assert isinstance(image, Decoded)
+        assert (image.format, image.width, image.height) == (format_, width, height)
+        twin = stored[format_]
+        assert isinstance(twin, Stored)
+        assert (twin.width, twin.height) == (width, height)
+        assert image.input is not None
+        np.testing.assert_array_equal(image.input, to_input(twin.pixels, SMALL))
 
 
 def test_without_a_preprocessing_an_image_is_only_checked() -> None:
@@ -149,17 +158,20 @@ def test_memory_is_limited() -> None:
 
 
 def test_an_abandoned_request_does_not_answer_the_next() -> None:
-    """After a cancelled request, the next image gets its own pixels."""
+    """After a cancelled request the next image gets its own pixels, from the same process: going away costs nobody."""
 
     async def use(pool: DecodingPool) -> int:
         await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        before = children()
         task = asyncio.ensure_future(pool.decode(encode(noise(1000, 1000), "png"), SMALL))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return (await pool.decode(encode(noise(7, 7), "png"), SMALL)).width
+        width = (await pool.decode(encode(noise(7, 7), "png"), SMALL)).width
+        assert children() == before
+        return width
 
     assert with_pool(use, num_decoders=1) == 7
 
@@ -167,11 +179,13 @@ def test_an_abandoned_request_does_not_answer_the_next() -> None:
 def test_more_than_can_wait_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the queue's length an image is refused as busy, with a time to come back."""
     monkeypatch.setattr(decoding, "MAX_WAITING", 3)
+    content = encode(noise(4, 4), "png")
 
     async def use(pool: DecodingPool) -> None:
-        with pytest.raises(Busy) as caught:
-            await pool.decode_all([encode(noise(4, 4), "png")] * 10, SMALL)
-        assert caught.value.retry_after_seconds == 1
+        results = await asyncio.gather(*(pool.render(content, None) for _ in range(10)), return_exceptions=True)
+        refused = [result for result in results if isinstance(result, Busy)]
+        assert len(refused) == 10 - 1 - 3  # one is decoded, three wait
+        assert {error.retry_after_seconds for error in refused} == {1}
 
     with_pool(use, num_decoders=1)
 

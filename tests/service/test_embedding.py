@@ -1,22 +1,24 @@
 """From files to vectors with a real model, and which model that is."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from models.embedder import Embedder
 from models.preprocess import ImageLimits, decode
 from service.core.db import Database
-from service.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable, Undecodable
+from service.core.errors import Conflict, Invalid, NotFound, ServiceError, TooLarge, Unavailable, Undecodable
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
 from service.core.tables import Alias, Model
 from service.embedding import Embedding, Timings
-from service.model_cache import MAX_LOADED
+from service.model_cache import MEMORY_FACTOR
 from tests.models.image_files import encode, noise
 from tests.small_models import publish
 
@@ -25,13 +27,19 @@ LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
 
 
 def with_embedding(
-    database: Database, storage: LocalStorage, use: Callable[[Embedding], Awaitable[Result]], **fields: Any
+    database: Database, storage: LocalStorage, use: Callable[[Embedding], Awaitable[Result]], **settings: object
 ) -> Result:
     """What `use` returns, given the whole way from files to vectors in an event loop of its own."""
 
     async def run() -> Result:
-        settings = Settings(data_dir=Path("unused"), num_ort_threads=1, max_image_pixels=1000, **fields)
-        async with Embedding(settings, database, storage) as embedding:
+        fields = {
+            "data_dir": Path("unused"),
+            "num_ort_threads": 1,
+            "num_decoders": 1,
+            "max_image_pixels": 1000,
+            "result_cache_bytes": 0,
+        }
+        async with Embedding(Settings.model_validate({**fields, **settings}), database, storage) as embedding:
             return await use(embedding)
 
     return asyncio.run(run())
@@ -129,20 +137,148 @@ def test_a_switch_counts_from_the_next_request(database: Database, storage: Loca
     assert with_embedding(database, storage, use) == ["first", "second", "first", "second"]
 
 
+def test_look_ups_are_shared_and_never_stale(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that come while a name is looked up share one look-up, which sees a switch that was made before them."""
+    first, second = (publish(database, storage, alias=alias).id for alias in ("production", None))
+
+    async def use(embedding: Embedding) -> list[str]:
+        await embedding.models.preload(second)
+        looks, may_answer = [], threading.Event()
+        resolve = embedding.models._resolve
+
+        def look(name: str) -> Model | None:
+            row = resolve(name)
+            looks.append(name)
+            may_answer.wait(10)
+            return row
+
+        monkeypatch.setattr(embedding.models, "_resolve", look)
+        before = asyncio.create_task(embedding.models.get())
+        while not looks:  # noqa: ASYNC110  # a thread has no event to wait for
+            await asyncio.sleep(0.001)
+        with database.transaction() as session:
+            session.merge(Alias(name="production", model_id=second))
+        after = [asyncio.create_task(embedding.models.get()) for _ in range(20)]
+        await asyncio.sleep(0)
+        may_answer.set()
+        served = [(await task).row.id for task in (before, *after)]
+        assert len(looks) == 2
+        return served
+
+    assert with_embedding(database, storage, use) == [first, *[second] * 20]
+
+
 def test_the_least_recently_used_model_leaves(database: Database, storage: LocalStorage) -> None:
-    """At most three models stay loaded, and many requests at once load a model once."""
-    ids = [publish(database, storage, alias=None).id for _ in range(MAX_LOADED + 1)]
+    """As many models stay loaded as the budget holds, and many requests at once load a model once."""
+    models = [publish(database, storage, alias=None) for _ in range(3)]
+    ids = [model.id for model in models]
+    budget = int(2.5 * MEMORY_FACTOR * models[0].files["model.onnx"]["num_bytes"])
 
     async def use(embedding: Embedding) -> list[bool]:
-        first, *others = [
-            (await asyncio.gather(*(embedding.models.get(id_) for _ in range(5)))) for id_ in ids[:MAX_LOADED]
-        ]
-        assert all(len({id(served) for served in five}) == 1 for five in (first, *others))
+        first, second = [(await asyncio.gather(*(embedding.models.get(id_) for _ in range(5)))) for id_ in ids[:2]]
+        assert all(len({id(served) for served in five}) == 1 for five in (first, second))
         await embedding.models.get(ids[0])
-        await embedding.models.get(ids[MAX_LOADED])  # in place of the second
-        return [(await embedding.models.get(ids[0])) is first[0], (await embedding.models.get(ids[1])) is others[0][0]]
+        await embedding.models.get(ids[2])  # in place of the second
+        return [(await embedding.models.get(ids[0])) is first[0], (await embedding.models.get(ids[1])) is second[0]]
 
-    assert with_embedding(database, storage, use) == [True, False]
+    assert with_embedding(database, storage, use, model_cache_bytes=budget) == [True, False]
+
+
+def test_a_model_over_the_budget_serves(database: Database, storage: LocalStorage) -> None:
+    """A model that alone is larger than the budget stays as long as it is the one in use."""
+    id_ = publish(database, storage).id
+
+    async def use(embedding: Embedding) -> bool:
+        return (await embedding.models.get()) is (await embedding.models.get(id_))
+
+    assert with_embedding(database, storage, use, model_cache_bytes=1)
+
+
+def test_production_is_loaded_at_the_start(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request finds the model in production loaded and warm: nothing reads its file any more."""
+    publish(database, storage)
+
+    async def use(embedding: Embedding) -> None:
+        monkeypatch.delattr(embedding.models, "_storage")
+        await embedding.models.get()
+
+    with_embedding(database, storage, use)
+
+
+def test_a_model_that_fails_its_canary_does_not_serve(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole to the bit, but of vectors that aren't finite: unavailable to a request, a conflict to a switch."""
+    publish(database, storage)
+    monkeypatch.setattr(Embedder, "embed", lambda self, images, layer="h": np.full((len(images), 192), np.nan))
+
+    async def use(embedding: Embedding) -> None:
+        with pytest.raises(Unavailable, match="h: not finite") as caught:
+            await embedding.models.get()
+        assert caught.value.code == "canary_failed"
+        with pytest.raises(Conflict, match="h: not finite"):
+            await embedding.models.preload("production")
+
+    with_embedding(database, storage, use)
+
+
+def test_a_known_image_is_neither_decoded_nor_computed(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time, the same bytes, model and layer give the same vector from memory; another layer is another."""
+    publish(database, storage)
+    contents = [encode(noise(8, 8, seed=i), "png") for i in range(3)]
+
+    async def use(embedding: Embedding) -> None:
+        model = await embedding.models.get()
+        first = await embedding.embed(contents, model, "h", Timings())
+        with monkeypatch.context() as without:
+            without.setattr(embedding.decoding, "decode_all", None)
+            timings = Timings()
+            again = await embedding.embed(contents[::-1], model, "h", timings)
+        assert timings.header()["X-Cache-Hits"] == "3"
+        np.testing.assert_array_equal(again, first[::-1])
+        timings = Timings()
+        z = await embedding.embed([*contents, encode(noise(8, 8, seed=3), "png")], model, "z", timings)
+        assert (z.shape, timings.num_cached) == ((4, 4), 0)
+
+    with_embedding(database, storage, use, result_cache_bytes=10**6)
+
+
+def test_a_switch_never_answers_from_the_model_before(database: Database, storage: LocalStorage) -> None:
+    """The same image under two models has two vectors, whatever is in memory."""
+    publish(database, storage, encoder="resnet10", side=16)
+    content = encode(noise(16, 16), "png")
+
+    async def use(embedding: Embedding) -> list[int]:
+        sizes = []
+        for encoder in ("resnet10", "pixels", "resnet10"):
+            publish(database, storage, encoder=encoder, side=16)
+            model = await embedding.models.get()
+            sizes.append(len((await embedding.embed([content], model, "h", Timings()))[0]))
+        return sizes
+
+    few, pixels, again = with_embedding(database, storage, use, result_cache_bytes=10**6)
+    assert (pixels, again) == (16 * 16 * 3, few)
+    assert few != pixels
+
+
+def test_one_bad_image_fails_alone(database: Database, storage: LocalStorage) -> None:
+    """Each image has its vector or its own error, in order."""
+    publish(database, storage)
+    good = encode(noise(8, 8), "png")
+
+    async def use(embedding: Embedding) -> list[str]:
+        outcomes = await embedding.embed_each(
+            [good, b"x", good, encode(noise(50, 50), "png")], await embedding.models.get(), "h", Timings()
+        )
+        return [outcome.code if isinstance(outcome, ServiceError) else "" for outcome in outcomes]
+
+    assert with_embedding(database, storage, use) == ["", "unsupported_format", "", "too_large"]
 
 
 def test_a_damaged_file_is_not_loaded(database: Database, storage: LocalStorage) -> None:

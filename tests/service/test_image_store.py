@@ -51,7 +51,7 @@ def test_an_upload_that_missed_a_switch_has_its_images_indexed(
 ) -> None:
     """Images embedded with another model than the one in production, or with none, get one job for all of them."""
     old, new = models
-    promotion.promote(database, storage, "production", new.id)
+    promotion.promote(database, "production", new.id)
     for content in (b"1", b"2"):
         store(database, storage, content, old if had_model else None)
     assert index_jobs(database) == [new.id]
@@ -61,7 +61,7 @@ def test_an_upload_that_missed_a_switch_has_its_images_indexed(
 
 def test_a_job_that_has_begun_is_not_enough(database: Database, storage: LocalStorage, models: list[Model]) -> None:
     """The running job may have passed the image already: a second one is queued."""
-    promotion.promote(database, storage, "production", models[1].id)
+    promotion.promote(database, "production", models[1].id)
     store(database, storage, b"1", models[0])
     with database.transaction() as session:
         jobs.start(session, session.scalars(select(Job)).one())
@@ -112,7 +112,7 @@ def test_a_switch_waits_for_the_uploads_that_end(
 
     monkeypatch.setattr(image_store, "settled_model_id", look_and_wait)
     upload = threading.Thread(target=store, args=(database, storage, b"1", None))
-    switch = threading.Thread(target=promotion.promote, args=(database, storage, "production", models[0].id))
+    switch = threading.Thread(target=promotion.promote, args=(database, "production", models[0].id))
     waiting = text("select count(*) from pg_locks where not granted and locktype = 'advisory' and classid = :lock")
     upload.start()
     assert settled.wait(10)
@@ -137,7 +137,7 @@ def test_files_are_checked_before_the_transaction(
         return hash_file(path)  # type: ignore[arg-type]  # passed through
 
     monkeypatch.setattr(promotion, "sha256_of", noting)
-    promotion.promote(database, storage, "production", models[0].id)
+    promotion.verify(database, storage, models[0].id)
     assert in_use == [0]
 
 

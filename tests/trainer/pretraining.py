@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from models.preprocess import PREPROCESSING_VERSION
 from trainer.pack import PackWriter
 from trainer.run import RunFolder, RunSpec
 
@@ -23,7 +24,7 @@ def run_folder(path: Path, *, num_others: int = 0, **changes: Any) -> RunFolder:
     """A run folder over 20 random images of 20 x 18 pixels, and as many others in each of `test` and `val`."""
     run = RunFolder(path)
     run.create(RunSpec(kind="pretrain", recipe={**RECIPE, **changes}))
-    writer = PackWriter(run.dataset, storage_side=48, preprocessing_version=1)
+    writer = PackWriter(run.dataset, storage_side=48, preprocessing_version=PREPROCESSING_VERSION)
     rng = np.random.default_rng(0)
     for i, split in enumerate(["train"] * 20 + ["test", "val"] * num_others):
         image = rng.integers(0, 256, (20, 18, 3), dtype=np.uint8)

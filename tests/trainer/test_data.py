@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.config import Preprocessing
-from models.preprocess import to_input
+from models.preprocess import PREPROCESSING_VERSION, to_input
 from trainer import data
 from trainer.data import ImageStore, epoch_order, model_inputs
 from trainer.pack import Pack, PackWriter
@@ -20,7 +20,7 @@ def write_pack(folder: Path, sizes: list[tuple[int, int]]) -> tuple[Pack, list[N
     """A pack of noise images of `sizes`, with pixels of 1 to 255, and the images."""
     rng = np.random.default_rng(0)
     images = [rng.integers(1, 256, (height, width, 3), dtype=np.uint8) for height, width in sizes]
-    writer = PackWriter(folder, storage_side=256, preprocessing_version=1)
+    writer = PackWriter(folder, storage_side=256, preprocessing_version=PREPROCESSING_VERSION)
     for i, image in enumerate(images):
         writer.add(image, label=0, split="test" if i % 4 == 0 else "train", sha256=bytes([i] * 32))
     writer.close(["noise"])

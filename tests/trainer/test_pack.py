@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.preprocess import PREPROCESSING_VERSION
 from trainer.pack import NO_LABEL, Pack, PackWriter
 
 SIZES = [(4, 6), (1, 1), (9, 3)]
@@ -15,7 +16,7 @@ IMAGES = [np.random.default_rng(i).integers(0, 256, (*size, 3), np.uint8) for i,
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A closed pack of three images of different sizes."""
-    writer = PackWriter(tmp_path, storage_side=64, preprocessing_version=1)
+    writer = PackWriter(tmp_path, storage_side=64, preprocessing_version=PREPROCESSING_VERSION)
     for image, label, split, sha256 in zip(IMAGES, LABELS, SPLITS, SUMS, strict=True):
         writer.add(image, label=label, split=split, sha256=sha256)
     writer.close(["cat", "dog"])
@@ -50,8 +51,8 @@ def test_images_are_views_of_the_file(folder: Path) -> None:
 def test_images_reduced_by_other_rules_are_refused(folder: Path) -> None:
     """A pack of another preprocessing version is refused with what to do."""
     manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"preprocessing_version": 1,', '"preprocessing_version": 2,'))
-    with pytest.raises(ValueError, match="preprocessing version 2, this release has 1; upload the data set again"):
+    manifest.write_text(manifest.read_text().replace('"preprocessing_version": 2,', '"preprocessing_version": 1,'))
+    with pytest.raises(ValueError, match="preprocessing version 1, this release has 2; upload the data set again"):
         Pack.open(folder)
 
 

@@ -7,21 +7,21 @@ import httpx
 import numpy as np
 import pytest
 
+from service import canary
 from service.core import vectors
 from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
 from service.core.tables import Model
-from tests.service.conftest import add_image, publish_model
+from tests.service.conftest import add_image
+from tests.small_models import publish
 
 
 @pytest.fixture
 def model_ids(api_settings: Settings, database: Database) -> list[str]:
     """Three models with their files in storage."""
-    storage = LocalStorage(api_settings.storage_dir)
-    with database.transaction() as session:
-        return [publish_model(session, storage, {"model.onnx": bytes([i])}).id for i in range(3)]
+    return [publish(database, LocalStorage(api_settings.storage_dir), alias=None).id for _ in range(3)]
 
 
 def put(api: httpx.Client, model_id: str, alias: str = "production") -> httpx.Response:
@@ -84,6 +84,23 @@ def test_a_damaged_model_is_not_promoted(
     assert history(api) == [(None, a)]
 
 
+def test_a_model_that_fails_its_canary_is_not_promoted(
+    api: httpx.Client, model_ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """409 if it can't embed a few images, though its files are whole; the model before goes on serving."""
+    a, b, _ = model_ids
+    put(api, a)
+
+    def fail(_embedder: object) -> float:
+        raise canary.CanaryFailed("h: not finite")
+
+    monkeypatch.setattr(canary, "check", fail)
+    response = put(api, b)
+    assert (response.status_code, response.json()["code"]) == (409, "canary_failed")
+    assert response.json()["detail"] == f"the model {b} does not serve: h: not finite"
+    assert history(api) == [(None, a)]
+
+
 def test_concurrent_switches_make_one_history(api: httpx.Client, model_ids: list[str]) -> None:
     """Of many switches at once, also the first ones, each change begins where the one before ended."""
     with ThreadPoolExecutor(12) as pool:
@@ -101,7 +118,7 @@ def test_production_gets_its_missing_vectors(api: httpx.Client, database: Databa
     with database.transaction() as session:
         image = add_image(session)
         table = vectors.ensure_table(session, session.get_one(Model, b), "h")
-        vectors.insert_vectors(session, table, [image.id], np.ones((1, 8), np.float32))
+        vectors.insert_vectors(session, table, [image.id], np.ones((1, 192), np.float32))
     assert put(api, b).json()["index_job_id"] is None  # it has its vector
     assert put(api, c, alias="canary").json()["index_job_id"] is None  # it doesn't serve
     job = api.get(f"/v1/jobs/{put(api, c).json()['index_job_id']}").json()

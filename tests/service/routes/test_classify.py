@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.classifier import HEAD_FILE, Classifier
 from models.config import LinearProbeRecipe, PretrainRecipe
-from models.export import export_model
+from models.export import Sample, export_model
 from service.core import jobs
 from service.core.db import Database
 from service.core.heads import head_folder
@@ -55,7 +55,7 @@ class Probed(NamedTuple):
 def exported(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("model"))
     run.create(RunSpec(kind="pretrain", recipe=RESNET.model_dump()))
-    export_model(untrained(RESNET), RESNET, IMAGES[:4], run.output)
+    export_model(untrained(RESNET), RESNET, Sample(IMAGES[:4], IMAGES[:4]), run.output, ["float32"])
     return run
 
 
@@ -182,12 +182,18 @@ def test_form_and_json_say_the_same(api: httpx.Client, database: Database, stora
     assert len(classify(api, files[:1], probe=probe).json()["data"][0]["classes"]) == 3  # of fewer than five, all
 
 
-def test_bad_images_are_counted_out(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
-    """One refused file refuses the request, with the position of each."""
+def test_a_bad_image_fails_alone(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
+    """The others have their classes; if all are bad, the request is, with the position of each."""
     _, probe = add_probe(database, storage)
-    response = classify(api, [gray(0), b"x", gray(1)[:50]], probe=probe)
+    items = classify(api, [gray(0), b"x", gray(1)[:50]], probe=probe).json()["data"]
+    assert items[0] == classify(api, [gray(0)], probe=probe).json()["data"][0]
+    assert [(item["classes"], item["error"]["code"]) for item in items[1:]] == [
+        (None, "unsupported_format"),
+        (None, "undecodable"),
+    ]
+    response = classify(api, [b"x", gray(1)[:50]], probe=probe)
     assert (response.status_code, response.json()["code"]) == (422, "unsupported_format")
-    assert [error["field"] for error in response.json()["errors"]] == ["1", "2"]
+    assert [error["field"] for error in response.json()["errors"]] == ["0", "1"]
 
 
 def test_a_probe_must_have_a_classifier(api: httpx.Client, database: Database, storage: LocalStorage) -> None:

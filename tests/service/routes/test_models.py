@@ -11,7 +11,7 @@ from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
-from service.core.tables import Model
+from service.core.tables import Alias, Model
 from tests.service.conftest import add_dataset, add_image, add_model, publish_model
 
 ONNX = bytes(range(256)) * 40
@@ -70,9 +70,10 @@ def test_a_deleted_model_leaves_nothing(
     assert api.delete(f"/v1/models/{model_id}").status_code == 404
 
 
-def test_a_serving_model_is_kept(api: httpx.Client, model_id: str) -> None:
+def test_a_serving_model_is_kept(api: httpx.Client, database: Database, model_id: str) -> None:
     """409 names the alias that serves it."""
-    api.put("/v1/aliases/production", json={"model_id": model_id})
+    with database.transaction() as session:
+        session.add(Alias(name="production", model_id=model_id))
     response = api.delete(f"/v1/models/{model_id}")
     assert (response.status_code, response.json()["code"]) == (409, "in_use")
     assert "production" in response.json()["detail"]

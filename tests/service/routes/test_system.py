@@ -16,7 +16,7 @@ from service.core import jobs
 from service.core.db import Database
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
-from service.core.tables import Node, Placement
+from service.core.tables import Alias, Node, Placement
 from tests.service.conftest import add_model, begin, serving
 
 
@@ -41,7 +41,7 @@ def test_ready_names_the_model_in_production(api: httpx.Client, database: Databa
     """The id of the model that the alias `production` serves."""
     with database.transaction() as session:
         model_id = add_model(session).id
-    api.put("/v1/aliases/production", json={"model_id": model_id})
+        session.add(Alias(name="production", model_id=model_id))
     assert api.get("/readyz").json()["production_model"] == model_id
 
 

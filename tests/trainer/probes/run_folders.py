@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.config import PretrainRecipe
 from models.embedder import FORMAT_VERSION
+from models.preprocess import PREPROCESSING_VERSION
 from models.simclr import SimCLR
 from trainer.pack import PackWriter
 from trainer.run import RunFolder, RunSpec
@@ -43,7 +44,7 @@ def noisy_images(labels: Sequence[int], *, noise: float, glare: float = 0.0, see
 def write_pack(
     folder: Path, images: NDArray[np.uint8], labels: Sequence[int], splits: Sequence[str], classes: list[str]
 ) -> None:
-    writer = PackWriter(folder, storage_side=256, preprocessing_version=1)
+    writer = PackWriter(folder, storage_side=256, preprocessing_version=PREPROCESSING_VERSION)
     for image, label, split in zip(images, labels, splits, strict=True):
         writer.add(image, label=label, split=split, sha256=bytes(32))
     writer.close(classes)

@@ -1,0 +1,154 @@
+"""The API with its database, alone on this machine, and what it costs: for the benchmarks of serving."""
+
+import hashlib
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import httpx
+import psutil
+import torch
+
+from models.config import pretrain_recipe
+from models.export import Sample, export_model
+from models.simclr import SimCLR
+from models.variants import FLOORS
+from service.core.db import Database
+from service.core.ids import new_id
+from service.core.schema import migrate
+from service.core.settings import child_environment
+from service.core.storage import LocalStorage
+from service.core.tables import Alias, Model
+from service.embedded.postgres import EmbeddedPostgres
+from service.process import ChildProcess
+from service.up import program
+
+START_SECONDS = 120
+NO_REDIS = "redis://127.0.0.1:1"  # the API embeds without it
+
+
+class Server:
+    """A process that answers HTTP, and its children."""
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._process = psutil.Process(pid)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that it and its children, which are its decoders, have used."""
+        times = [process.cpu_times() for process in (self._process, *self._process.children(recursive=True))]
+        return sum(time.user + time.system for time in times)
+
+    @property
+    def rss_bytes(self) -> int:
+        """Memory of the same processes."""
+        found: list[int] = [p.memory_info().rss for p in (self._process, *self._process.children(recursive=True))]
+        return sum(found)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def export(folder: Path, encoder: str, side: int) -> None:
+    """A network of random weights, exported: what it computes costs the same."""
+    torch.manual_seed(0)
+    recipe = pretrain_recipe(
+        {
+            "preset": "cpu-small",
+            "encoder": {"name": encoder, "width": 1, "stem": "cifar" if side < 64 else "imagenet"},
+            "preprocessing": {"image_size": side, "crop_fraction": 1.0 if side < 64 else 0.875},
+            "schedule": {"epochs": 0, "warmup_epochs": 0},
+        }
+    )
+    model = SimCLR(recipe).eval()
+    images = torch.randint(0, 256, (8, side, side, 3), dtype=torch.uint8).numpy()
+    folder.mkdir(parents=True, exist_ok=True)
+    with patch.dict(FLOORS, int8=-1.0):  # vectors of random weights nearly coincide: int8 is as fast, not as exact
+        export_model(model, recipe, Sample(images, images), folder, ["int8"])
+
+
+@contextmanager
+def running_database(folder: Path) -> Iterator[str]:
+    """The URL of an empty database."""
+    postgres = EmbeddedPostgres(folder / "postgres", folder / "logs" / "postgres.log")
+    url = postgres.start()
+    try:
+        migrate(url)
+        yield url
+    finally:
+        postgres.stop()
+
+
+def publish(database_url: str, folder: Path, exported: Path, *, alias: str) -> str:
+    """Store an exported model and have an alias serve it; its id."""
+    storage, id_ = LocalStorage(folder / "storage"), new_id("mdl")
+    description = json.loads((exported / "model.json").read_text())
+    files = {}
+    for path in exported.glob("*.onnx"):
+        content = path.read_bytes()
+        key = f"models/{id_}/{path.name}"
+        storage.put(key, content)
+        files[path.name] = {"key": key, "sha256": hashlib.sha256(content).hexdigest(), "num_bytes": len(content)}
+    columns = {name: description[name] for name in ("recipe", "preprocessing", "layers", "parity_cosine", "variants")}
+    database = Database(database_url)
+    with database.transaction() as session:
+        session.add(Model(id=id_, files=files, **columns))
+        session.flush()
+        session.merge(Alias(name=alias, model_id=id_))
+    database.close()
+    return id_
+
+
+@contextmanager
+def running_api(folder: Path, database_url: str, **settings: str) -> Iterator[Server]:
+    """The API on a free port, ready."""
+    fixed = {"database_url": database_url, "redis_url": NO_REDIS, "data_dir": str(folder), "result_cache_bytes": "0"}
+    process, port = program("api", folder / "logs"), free_port()
+    command = [sys.executable, "-P", "-m", "service.cli", "api", "--port", str(port)]
+    process.start(command, environment=child_environment(**fixed | settings))
+    yield from _until_stopped(process, port)
+
+
+@contextmanager
+def running_naive(folder: Path, exported: Path) -> Iterator[Server]:
+    """The endpoint of naive_endpoint.py on a free port, ready."""
+    process, port = program("naive", folder / "logs"), free_port()
+    module = Path(__file__).with_name("naive_endpoint.py")
+    process.start([sys.executable, str(module), str(exported), str(port)])
+    yield from _until_stopped(process, port)
+
+
+def _until_stopped(process: ChildProcess, port: int) -> Iterator[Server]:
+    def is_ready() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/openapi.json", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        process.wait_until(is_ready, timeout_seconds=START_SECONDS)
+        (connection,) = [c for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN"]
+        yield Server(port, connection.pid)
+    finally:
+        process.stop()
+
+
+def run_load(arguments: Sequence[str]) -> dict[str, float]:
+    """What load.py says, run as a process of its own: its Python must not slow the server's."""
+    module = Path(__file__).with_name("load.py")
+    command = [sys.executable, str(module), *arguments]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(run.stdout)
+    return found

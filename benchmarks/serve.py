@@ -1,0 +1,284 @@
+"""What does the service cost beside the computation that it serves, and beside a simple endpoint?
+
+    python benchmarks/serve.py [--photos photos.tar] [--only resnet50_224] [--exported FOLDER]
+
+Timed in turn, --seconds each, --rounds times, for ResNet-18 and ResNet-50 on photographs at 224 pixels and ResNet-18 on
+images of 32, one image a request:
+
+    runtime     ONNX Runtime on tensors that are ready, in batches of 16
+    inprocess   files -> decode -> ONNX Runtime in one program without HTTP, in the best of several forms
+    service     the API over HTTP at 1, 16 and 128 keep-alive clients, without its cache of results
+    naive       naive_endpoint.py at 16 clients
+
+`--exported` takes a model's folder in place of fresh random weights; where it holds model-int8.onnx, and this release
+serves variants, inprocess and service are measured with it too.
+
+Rates are images a second of processor time of the server alone (the API and its decoders; not the database, not the
+load generator, which is a process of its own), and images a second of the clock, for which the load generator competes.
+A ratio is the median over rounds. Without photographs, generated ones are used. Ends with one JSON line; its headlines
+are the least over the settings at 224 pixels, by processor time, at 16 clients. Exits with 1 when a floor is missed.
+"""
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+from api_server import Server, export, publish, run_load, running_api, running_database, running_naive
+from images import write_photographs, write_small_images
+from machine import device_name, num_cores, versions
+from numpy.typing import NDArray
+
+from models.config import Preprocessing
+from models.embedder import Embedder
+from models.preprocess import ImageLimits, decode, to_input
+from service.core.settings import Settings
+
+LIMITS = ImageLimits(max_bytes=10**8, max_pixels=10**9, max_side=10**5)
+BATCH = 16
+CLIENTS = (1, 16, 128)
+NUM_GENERATED = 64
+FLOORS = {"float32_over_inprocess": 0.95, "int8_over_inprocess": 0.85, "int8_over_naive": 4.0}
+MAX_P99_OVER_P50 = 3.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network and the images that it gets."""
+
+    encoder: str
+    side: int
+
+
+SETTINGS = {
+    "resnet18_224": Setting("resnet18", 224),
+    "resnet50_224": Setting("resnet50", 224),
+    "resnet18_32": Setting("resnet18", 32),
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was done in a time."""
+
+    per_second: float
+    per_cpu_second: float
+    p50_seconds: float = 0.0
+    p99_seconds: float = 0.0
+
+
+def in_process(work: Callable[[], int], seconds: float) -> Window:
+    """Repeat `work`, which returns its number of images, in this process and its children."""
+    began, before, num_images = time.monotonic(), _own_cpu_seconds(), 0
+    while time.monotonic() < began + seconds:
+        num_images += work()
+    return Window(num_images / (time.monotonic() - began), num_images / (_own_cpu_seconds() - before))
+
+
+def _own_cpu_seconds() -> float:
+    pool = multiprocessing.active_children()
+    times = [psutil.Process(pid).cpu_times() for pid in (psutil.Process().pid, *(child.pid for child in pool))]
+    return sum(time.user + time.system for time in times)
+
+
+def over_http(server: Server, folder: Path, clients: int, seconds: float) -> Window:
+    """A server under load from a process of its own."""
+    before = server.cpu_seconds
+    result = run_load([str(server.port), str(folder), "--clients", str(clients), "--seconds", str(seconds)])
+    if result["other"]:
+        sys.exit(f"{result['other']} answers were neither 200 nor 429")
+    return Window(
+        result["ok"] / result["seconds"],
+        result["ok"] / (server.cpu_seconds - before),
+        result["p50_seconds"],
+        result["p99_seconds"],
+    )
+
+
+def inputs(contents: Sequence[bytes], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Files to the encoder's input, (M, S, S, 3)."""
+    side = preprocessing.storage_side
+    return np.stack([to_input(decode(content, LIMITS, side).pixels, preprocessing) for content in contents])
+
+
+def batches(contents: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """The files, BATCH at a time, the last ones left out where they don't fill one."""
+    return [contents[i : i + BATCH] for i in range(0, len(contents) - BATCH + 1, BATCH)]
+
+
+class InProcess:
+    """Decoding and ONNX Runtime without HTTP: one after the other, or with processes that decode ahead."""
+
+    def __init__(self, embedder: Embedder, contents: Sequence[bytes]) -> None:
+        self._embedder = embedder
+        self._batches = batches(contents)
+        self._decode = partial(inputs, preprocessing=embedder.preprocessing)
+        self.forms: dict[str, Callable[[], int]] = {"serial": self.serial}
+
+    def serial(self) -> int:
+        """Decode a batch, embed it."""
+        for batch in self._batches:
+            self._embedder.embed(self._decode(batch))
+        return BATCH * len(self._batches)
+
+    def ahead(self, pool: "multiprocessing.pool.Pool") -> int:
+        """Processes decode the next batches while this one is embedded."""
+        for images in pool.imap(self._decode, self._batches):
+            self._embedder.embed(images)
+        return BATCH * len(self._batches)
+
+    def best(self, seconds: float) -> Window:
+        """The best of the forms, by the clock and by processor time each on its own."""
+        windows = [in_process(self.serial, seconds)]
+        for num_processes in sorted({1, num_cores()}):
+            with multiprocessing.get_context("forkserver").Pool(num_processes) as pool:
+                self.ahead(pool)  # its processes have started
+                windows.append(in_process(partial(self.ahead, pool), seconds))
+        return Window(max(w.per_second for w in windows), max(w.per_cpu_second for w in windows))
+
+
+def images_of(folder: Path, setting: Setting, photos: Path | None) -> list[bytes]:
+    """The files to embed, which are put into `folder`."""
+    folder.mkdir()
+    if setting.side < 64:
+        write_small_images(folder, NUM_GENERATED)
+    elif photos is None:
+        write_photographs(folder, NUM_GENERATED)
+    else:
+        with tarfile.open(photos) as tar:
+            for number, content in enumerate(_members(tar)):
+                (folder / f"{number:05}.jpg").write_bytes(content)
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[bytes]:
+    for member in tar:
+        file = tar.extractfile(member)
+        if file is not None:
+            yield file.read()
+
+
+def measure(name: str, args: argparse.Namespace, folder: Path, database_url: str) -> dict[str, list[Window]]:
+    """The windows of one setting by what was timed, one a round."""
+    setting = SETTINGS[name]
+    contents = images_of(folder / f"images-{name}", setting, args.photos)
+    exported = args.exported or folder / f"exported-{name}"
+    if not args.exported:
+        export(exported, setting.encoder, setting.side)
+    variants = ["float32"]
+    if (exported / "model-int8.onnx").exists() and "variant" in Settings.model_fields:
+        variants.append("int8")
+    runs: dict[str, Callable[[], Window]] = {}
+    with ExitStack() as stack:
+        publish(database_url, folder, exported, alias="production")
+        for variant in variants:
+            file = "model.onnx" if variant == "float32" else f"model-{variant}.onnx"
+            embedder = Embedder(exported / file, num_threads=0)
+            ready = inputs(contents[:BATCH], embedder.preprocessing)
+            runs[f"{variant} runtime"] = partial(in_process, partial(_embed, embedder, ready), args.seconds)
+            runs[f"{variant} inprocess"] = partial(InProcess(embedder, contents).best, args.seconds)
+            choice = {"variant": variant} if len(variants) > 1 else {}
+            server = stack.enter_context(running_api(folder, database_url, max_wait_seconds="600", **choice))
+            for clients in CLIENTS:
+                runs[f"{variant} service {clients}"] = partial(
+                    over_http, server, folder / f"images-{name}", clients, args.seconds
+                )
+        naive = stack.enter_context(running_naive(folder, exported))
+        runs["naive 16"] = partial(over_http, naive, folder / f"images-{name}", 16, args.seconds)
+        return _in_turn(name, runs, args.rounds)
+
+
+def _embed(embedder: Embedder, images: NDArray[np.uint8]) -> int:
+    return len(embedder.embed(images))
+
+
+def _in_turn(name: str, runs: dict[str, Callable[[], Window]], rounds: int) -> dict[str, list[Window]]:
+    windows: dict[str, list[Window]] = {key: [] for key in runs}
+    for _ in range(rounds):
+        for key, run in runs.items():
+            window = run()
+            windows[key].append(window)
+            print(f"{name:14} {key:22}", " ".join(f"{k} {v:.4g}" for k, v in asdict(window).items()), flush=True)
+    return windows
+
+
+def ratio(windows: dict[str, list[Window]], over: str, under: str, *, by: str = "per_cpu_second") -> float | None:
+    """The median over rounds of one rate over another; None where one was not measured."""
+    if over not in windows or under not in windows:
+        return None
+    pairs = zip(windows[over], windows[under], strict=True)
+    return statistics.median(getattr(a, by) / getattr(b, by) for a, b in pairs)
+
+
+def summary(windows: dict[str, list[Window]]) -> dict[str, float | None]:
+    """The ratios of a setting."""
+    served = windows["float32 service 16"]
+    return {
+        "float32_over_inprocess": ratio(windows, "float32 service 16", "float32 inprocess"),
+        "float32_over_inprocess_wall": ratio(windows, "float32 service 16", "float32 inprocess", by="per_second"),
+        "float32_over_runtime": ratio(windows, "float32 service 16", "float32 runtime"),
+        "float32_over_naive": ratio(windows, "float32 service 16", "naive 16"),
+        "int8_over_inprocess": ratio(windows, "int8 service 16", "int8 inprocess"),
+        "int8_over_float32": ratio(windows, "int8 service 16", "float32 service 16"),
+        "int8_over_naive": ratio(windows, "int8 service 16", "naive 16"),
+        "p99_over_p50": statistics.median(window.p99_seconds / window.p50_seconds for window in served),
+    }
+
+
+def headlines(summaries: dict[str, dict[str, float | None]]) -> dict[str, float | None]:
+    """The least favourable of the settings at 224 pixels, or of those that were measured."""
+    large = [s for name, s in summaries.items() if SETTINGS[name].side >= 64] or list(summaries.values())
+    found: dict[str, float | None] = {}
+    for key in large[0]:
+        values = [value for s in large if (value := s[key]) is not None]
+        worst = max if key == "p99_over_p50" else min
+        found[key] = round(worst(values), 3) if values else None
+    return found
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="a tar of photographs")
+    parser.add_argument("--only", choices=SETTINGS)
+    parser.add_argument("--exported", type=Path, help="the folder of an exported model; with --only")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="simclr-serve-") as name, running_database(Path(name)) as database_url:
+        names = [args.only] if args.only else list(SETTINGS)
+        measured = {setting: measure(setting, args, Path(name), database_url) for setting in names}
+    summaries = {setting: summary(windows) for setting, windows in measured.items()}
+    result = {
+        **headlines(summaries),
+        "settings": summaries,
+        "windows": {
+            s: {key: [asdict(w) for w in ws] for key, ws in windows.items()} for s, windows in measured.items()
+        },
+        "machine": device_name(),
+        "versions": versions("onnxruntime", "pillow", "fastapi", "uvicorn"),
+        "seconds": args.seconds,
+        "rounds": args.rounds,
+    }
+    print(json.dumps(result))
+    sys.exit(int(_misses_a_floor(result)))
+
+
+def _misses_a_floor(result: dict[str, float | None]) -> bool:
+    too_low = [name for name, floor in FLOORS.items() if (value := result[name]) is not None and value < floor]
+    return bool(too_low) or (result["p99_over_p50"] or 0.0) > MAX_P99_OVER_P50
+
+
+if __name__ == "__main__":
+    main()

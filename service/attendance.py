@@ -1,0 +1,69 @@
+"""Work for a client that still waits for it: it ends when the client has gone, or when its time is over."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Header, Request
+
+from service.core.errors import ClientGone, DeadlineExceeded
+from service.deps import SettingsDep
+
+Result = TypeVar("Result")
+
+MAX_TIMEOUT_SECONDS = 600
+
+
+class Attendance:
+    """A client that waits for an answer, until `deadline_at` on the monotonic clock."""
+
+    def __init__(self, request: Request, timeout_seconds: float) -> None:
+        self._request = request
+        self._timeout_seconds = timeout_seconds
+        self._deadline_at = time.monotonic() + timeout_seconds
+
+    async def result(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """What `work` returns; call it once the body has been read, and once.
+
+        Raises DeadlineExceeded or ClientGone; `work` is cancelled then, and what it held is free.
+        """
+        task = asyncio.create_task(work)
+        departure = asyncio.create_task(self._departure())
+        try:
+            async with asyncio.timeout_at(self._deadline_at):  # the loop's clock is the monotonic one
+                await asyncio.wait({task, departure}, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError as error:
+            detail = f"no answer within {self._timeout_seconds:g} seconds"
+            raise DeadlineExceeded(detail, retry_after_seconds=1) from error
+        finally:
+            departure.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if task.cancelled():
+            raise ClientGone("the client has closed its connection")
+        return task.result()
+
+    async def _departure(self) -> None:
+        """Return when the client has closed its connection."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _attendance(
+    request: Request,
+    settings: SettingsDep,
+    x_request_timeout: Annotated[
+        float | None,
+        Header(
+            gt=0,
+            le=MAX_TIMEOUT_SECONDS,
+            description="Seconds within which an answer is of use; what can't be done by then is dropped, with 503.",
+        ),
+    ] = None,
+) -> Attendance:
+    return Attendance(request, x_request_timeout or settings.request_timeout_seconds)
+
+
+AttendanceDep = Annotated[Attendance, Depends(_attendance)]
