@@ -19,16 +19,17 @@ async def search(
     """The images of a collection most like an image, a vector or examples, best first; `results` for a batch.
 
     Up to 20,000 images in the collection the answer is exact. Beyond, an index finds nearly all neighbours; `exact`
-    searches without it.
+    searches without it. The header Model-Variant says which variant of the model embeds queries.
     """
     timings = Timings()
     async with bodies.read_body(request, SearchRequest, SearchForm) as body:
-        searcher = Searcher(services, await services.embedding.models.get(body.model), timings)
+        model = await services.embedding.models.get(body.model)
+        searcher = Searcher(services, model, timings)
         if isinstance(body, SearchForm):
             questions = [await attendance.result(searcher.by_file(await body.file.read()))]
         else:
             questions = await attendance.result(searcher.questions(body))
     found = await searcher.answer(questions, body)
-    response.headers.update(timings.header())
+    response.headers.update(timings.header() | {"Model-Variant": model.embedder.variant})
     is_batch = isinstance(body, SearchRequest) and body.queries is not None
     return BatchResult(results=found) if is_batch else found[0]
