@@ -30,6 +30,6 @@ async def search(
         else:
             questions = await attendance.result(searcher.questions(body))
     found = await searcher.answer(questions, body)
-    response.headers.update(timings.header() | {"Model-Variant": model.embedder.variant})
+    response.headers.update(timings.header() | {"X-Model-Variant": model.embedder.variant})
     is_batch = isinstance(body, SearchRequest) and body.queries is not None
     return BatchResult(results=found) if is_batch else found[0]
