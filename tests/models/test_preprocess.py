@@ -282,13 +282,14 @@ def test_color_profiles_and_gamma_are_ignored() -> None:
 def test_a_large_jpeg_is_decoded_reduced() -> None:
     """At an eighth, a pixel is the mean of its block of 8 x 8, which is the block's lowest frequency."""
     ramp = np.add.outer(np.arange(264) * 0.4, np.arange(400) * 0.2) + 30
-    content = encode(Image.fromarray(ramp.astype(np.uint8)), "jpeg", quality=95)
+    colors = np.stack([ramp, 255 - ramp, ramp / 2 + 60], axis=2).astype(np.uint8)
+    content = encode(colors, "jpeg", quality=95, subsampling=0)
     limits = ImageLimits(2**20, 10**6, 2_000)
     whole = decode(content, limits).pixels
     image = decode(content, limits, storage_side=33)
     assert (image.pixels.shape, image.height, image.width) == ((33, 50, 3), 264, 400)
     means = whole.reshape(33, 8, 50, 8, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(image.pixels.astype(float), means, atol=1)
+    np.testing.assert_allclose(image.pixels.astype(float), means, atol=2.5)  # rounding, before and after the colours
 
 
 @pytest.mark.parametrize(
