@@ -10,7 +10,7 @@ from service import problems
 from service.admission import Admission
 from service.core.errors import Busy
 
-PATHS = ("/v1/embeddings",)  # whose every request embeds
+PATHS = ("/v1/embeddings", "/v1/classify")  # whose every request embeds
 
 
 class Shedding:
