@@ -119,7 +119,7 @@ def experiments(
     data: DataOption = None,
     data_dir: DataDirOption = Path("simclr-data"),
     port: PortOption = 8000,
-    epochs: EpochsOption = 10,
+    epochs: EpochsOption = 6,
     seeds: SeedsOption = 1,
     html: HtmlOption = Path("experiments.html"),
 ) -> None:
