@@ -19,7 +19,7 @@ async def search(
     """The images of a collection most like an image, a vector or examples, best first; `results` for a batch.
 
     Up to 20,000 images in the collection the answer is exact. Beyond, an index finds nearly all neighbours; `exact`
-    searches without it. The header Model-Variant says which variant of the model embeds queries.
+    searches without it. The header X-Model-Variant says which variant of the model embeds queries.
     """
     timings = Timings()
     async with bodies.read_body(request, SearchRequest, SearchForm) as body:

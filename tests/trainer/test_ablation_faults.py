@@ -67,7 +67,7 @@ def test_it_survives_a_killed_worker_and_a_cancelled_child_and_says_what_is_miss
         with database.transaction() as session:
             assert jobs.request_cancel(session, last.id).status == "cancelled"
         workers.enter_context(worker(settings.model_copy(update={"node_name": "node-b"}), COMMANDS))
-        wait_until(lambda: get(database, ablation).status == "succeeded", seconds=40)
+        wait_until(lambda: get(database, ablation).status == "succeeded", seconds=90)
     of_both = children(database, ablation)
     assert Counter((child.kind, child.status) for child in of_both) == {
         ("pretrain", "succeeded"): 9,

@@ -39,7 +39,7 @@ def search(api: httpx.Client, **body: Any) -> dict[str, Any]:
     response = api.post("/v1/search", json={"collection": "pets", "k": 20, **body})
     assert response.status_code == 200, response.text
     assert "total;dur=" in response.headers["server-timing"]
-    assert response.headers["model-variant"] == "float32"
+    assert response.headers["x-model-variant"] == "float32"
     found: dict[str, Any] = response.json()
     return found
 
