@@ -182,10 +182,10 @@ def test_who_waits_in_vain_is_told_however_busy_the_nodes_are(database: Database
 
 def test_a_long_queue_of_impossible_jobs_holds_up_nobody(database: Database) -> None:
     """250 of them before it, more than are read at once: the one that fits starts."""
-    add_node(database, "node-a")
     for _ in range(250):
         gang(database, 1, each=2)
     small = gang(database, 1)
+    add_node(database, "node-a")  # last: its heartbeat is fresh for two seconds
     assert placed(database) == {small: ["node-a"]}
 
 
