@@ -17,6 +17,7 @@ from service.headers import SecurityHeaders
 from service.limits import BodyLimit
 from service.routes import (
     aliases,
+    collection_images,
     collections,
     datasets,
     embeddings,
@@ -38,6 +39,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     aliases.router,
     images.router,
     collections.router,
+    collection_images.router,
     embeddings.router,
     search.router,
     system.router,

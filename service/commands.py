@@ -227,23 +227,30 @@ def add_images(
 
 
 @images.command("list")
-def list_images(collection: str = "default", limit: Limit = 20, url: Url = LOCAL) -> None:
+def list_images(
+    collection: str = "default",
+    filter: Annotated[str | None, typer.Option(help="A filter of label and metadata, as JSON.")] = None,  # noqa: A002  # the option's name
+    limit: Limit = 20,
+    url: Url = LOCAL,
+) -> None:
     """List the images of a collection."""
     columns = [Column("id", "id"), Column("file", "filename"), Column("label", "label")]
     with connected(url) as client:
-        show_list(client.pages("/v1/images", collection=collection), columns, limit)
+        show_list(client.pages("/v1/images", collection=collection, filter=filter), columns, limit)
 
 
 def search(
     image: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     k: Annotated[int, typer.Option(help="Neighbours.")] = 10,
     collection: Annotated[str, typer.Option(help="Where to search.")] = "default",
+    filter: Annotated[str | None, typer.Option(help="A filter of label and metadata, as JSON.")] = None,  # noqa: A002  # the option's name
     url: Url = LOCAL,
 ) -> None:
     """Find the images most similar to one of yours."""
     columns = [Column("score", "score"), Column("file", "filename"), Column("label", "label"), Column("id", "id")]
     with connected(url) as client:
-        found = client.search_by_image(image.name, image.read_bytes(), collection=collection, k=k)
+        form = {"collection": collection, "k": k} | ({"filter": filter} if filter else {})
+        found = client.search_by_image(image.name, image.read_bytes(), **form)
         rows = [{**hit, "score": f"{hit['score']:.4f}"} for hit in found]
         show_list(iter(rows), columns, k)
 

@@ -389,6 +389,20 @@ MUTATIONS = [
         "stop, save = should_stop(), time.monotonic() >= save_at",
         "tests/trainer/test_ranks.py::test_sigterm_on_one_rank_stops_all",
     ),
+    Mutation(
+        "filters: nothing is said of what has no such field",
+        "service/core/members.py",
+        "not coalesce({self.sql(condition.filter)}, false)",
+        "not ({self.sql(condition.filter)})",
+        "tests/service/core/test_members.py",
+    ),
+    Mutation(
+        "filters: numbers are compared as texts",
+        "service/core/members.py",
+        "= 'number' and {' and '.join(bounds)}",
+        "= 'string' and {' and '.join(bounds)}",
+        "tests/service/core/test_members.py",
+    ),
 ]
 
 

@@ -2,8 +2,10 @@
 
 Legend: Q queries, D size of a vector, N vectors of the collection.
 
-Up to EXACT_LIMIT images in the collection, or without an index, the answer is exact. Beyond, an HNSW index over half
-precision proposes candidates, and float32 decides among them. A vector of zeros has no direction: it is never found.
+Among up to EXACT_LIMIT images, or without an index, the answer is exact. Beyond, an HNSW index over half precision
+proposes candidates, and float32 decides among them. The images are those that a filter holds for: counting them first
+tells the two cases apart, and a filter that goes with the vectors, which an index answers badly, costs a scan at most.
+A vector of zeros has no direction: it is never found.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from service.core.filters import Condition
+from service.core.members import Members, count_members, members_of
 from service.core.tables import EmbeddingTable
 from service.core.vectors import EXACT_LIMIT, has_index, indexed_expression, table_name, vector_of
 
@@ -37,29 +41,23 @@ def nearest(
     *,
     collection_id: str,
     k: int,
+    condition: Condition | None = None,
     min_score: float = -1.0,
     exact: bool = False,
 ) -> list[list[Hit]]:
-    """For each query (Q, D), the k images of the collection nearest to it, best first, ties in order of id.
+    """For each query (Q, D), the k images nearest to it, best first, ties in order of id.
 
-    Exact for small collections, when `exact`, and for a table without index. By the index, recall@10 was 1.00 on
+    They are of the collection, and such that the condition holds. Exact for up to EXACT_LIMIT of these, when `exact`,
+    and for a table without index. By the index, recall@10 was 1.00 on
     30,000 features of 16 latent dimensions, and 0.74 on noise of 128 dimensions, where no neighbour is near.
     """
-    if not exact and _is_large(session, collection_id) and has_index(session, table):
+    members = members_of(collection_id, condition)
+    if not exact and count_members(session, members, EXACT_LIMIT + 1) > EXACT_LIMIT and has_index(session, table):
         _prepare_index_scan(session, k)
-        return [_by_index(session, table, query, collection_id, k, min_score) for query in queries]
+        return [_by_index(session, table, query, members, k, min_score) for query in queries]
     if len(queries) >= MATRIX_QUERIES:
-        return _by_matrix(session, table, queries, collection_id, k, min_score)
-    return [_by_scan(session, table, query, collection_id, k, min_score) for query in queries]
-
-
-def _is_large(session: Session, collection_id: str) -> bool:
-    """Whether the collection has more than EXACT_LIMIT images; counting stops there."""
-    statement = """
-        select count(*) from (select from collection_image where collection_id = :collection limit :limit) as counted
-    """
-    parameters = {"collection": collection_id, "limit": EXACT_LIMIT + 1}
-    return bool(session.execute(text(statement), parameters).scalar_one() > EXACT_LIMIT)
+        return _by_matrix(session, table, queries, members, k, min_score)
+    return [_by_scan(session, table, query, members, k, min_score) for query in queries]
 
 
 def _prepare_index_scan(session: Session, k: int) -> None:
@@ -75,31 +73,31 @@ def _prepare_index_scan(session: Session, k: int) -> None:
 
 
 def _by_index(
-    session: Session, table: EmbeddingTable, query: NDArray[np.float32], collection_id: str, k: int, min_score: float
+    session: Session, table: EmbeddingTable, query: NDArray[np.float32], members: Members, k: int, min_score: float
 ) -> list[Hit]:
     candidates = f"""
         select v.image_id, v.h <=> cast(:query as vector) as distance
         from {table_name(table)} v join collection_image c on c.image_id = v.image_id
-        where c.collection_id = :collection
+        where {members.where}
         order by {indexed_expression(table, "v.h")} <=> {indexed_expression(table, "cast(:query as vector)")}
         limit greatest(:min_candidates, 2 * :k)
     """  # noqa: S608  # the name and the size are integers
-    return _best(session, candidates, query, collection_id, k, min_score)
+    return _best(session, candidates, query, members, k, min_score)
 
 
 def _by_scan(
-    session: Session, table: EmbeddingTable, query: NDArray[np.float32], collection_id: str, k: int, min_score: float
+    session: Session, table: EmbeddingTable, query: NDArray[np.float32], members: Members, k: int, min_score: float
 ) -> list[Hit]:
     candidates = f"""
         select v.image_id, v.h <=> cast(:query as vector) as distance
         from {table_name(table)} v join collection_image c on c.image_id = v.image_id
-        where c.collection_id = :collection
+        where {members.where}
     """  # noqa: S608  # the name is made from an integer
-    return _best(session, candidates, query, collection_id, k, min_score)
+    return _best(session, candidates, query, members, k, min_score)
 
 
 def _best(
-    session: Session, candidates: str, query: NDArray[np.float32], collection_id: str, k: int, min_score: float
+    session: Session, candidates: str, query: NDArray[np.float32], members: Members, k: int, min_score: float
 ) -> list[Hit]:
     """The k best of the rows (image_id, distance) that a query gives; materialized, each distance is computed once."""
     statement = f"""
@@ -109,8 +107,8 @@ def _best(
         order by score desc, image_id limit :k
     """  # noqa: S608  # from the two functions above
     parameters = {
+        **members.parameters,
         "query": query,
-        "collection": collection_id,
         "k": k,
         "min_score": min_score,
         "min_candidates": MIN_CANDIDATES,
@@ -119,16 +117,16 @@ def _best(
 
 
 def _by_matrix(
-    session: Session, table: EmbeddingTable, queries: NDArray[np.float32], collection_id: str, k: int, min_score: float
+    session: Session, table: EmbeddingTable, queries: NDArray[np.float32], members: Members, k: int, min_score: float
 ) -> list[list[Hit]]:
     statement = f"""
         select v.image_id, vector_send(v.h)
         from {table_name(table)} v join collection_image c on c.image_id = v.image_id
-        where c.collection_id = :collection
+        where {members.where}
     """  # noqa: S608  # the name is made from an integer
     rows = session.execute(
         text(statement),
-        {"collection": collection_id},
+        members.parameters,
         execution_options={"yield_per": max(1, BLOCK_VALUES // table.size)},
     )
     best: list[list[Hit]] = [[] for _ in queries]
