@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.core.nearest import Hit
+from service.core.exact_search import Hit
 from service.core.tables import CollectionImage
 from service.schemas.search import Group, Neighbor
 

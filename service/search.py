@@ -15,7 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from service.collections import find_collection
 from service.core import vectors
 from service.core.errors import Conflict, Invalid, NotFound
-from service.core.nearest import Hit, nearest
+from service.core.exact_search import Hit
+from service.core.nearest import nearest
 from service.core.tables import Image
 from service.deps import Services
 from service.embedding import Timings

@@ -24,7 +24,7 @@ from sqlalchemy import func, select, text
 from models.config import IndexRecipe
 from models.embedder import Embedder
 from models.preprocess import ImageLimits, to_input
-from service.core import jobs, vectors
+from service.core import jobs, recall, vectors
 from service.core.db import AWAY, Database
 from service.core.errors import NotFound, Unavailable
 from service.core.model_files import fetch_onnx
@@ -173,6 +173,11 @@ class Indexer:
         if is_needed:
             self._run.emit("stage", stage="build the index")
             vectors.build_index(self._database.engine, table)
+        with self._database.transaction() as session:
+            is_unknown = recall.needs_measuring(session, table)
+        if is_unknown:
+            self._run.emit("stage", stage="measure the index")
+            recall.measure(self._database, table)
 
 
 def main(arguments: list[str]) -> int:

@@ -205,7 +205,7 @@ def test_a_cancelled_job_stops_and_its_next_attempt_goes_on(
 def test_a_large_table_gets_its_index(
     database: Database, storage: LocalStorage, model: Model, job: Job, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the limit of exact search the job builds the index, also when no vector was missing."""
+    """Beyond the limit of exact search the job builds and measures the index, also when no vector was missing."""
     fill(database, storage)
     settings = Settings(data_dir=storage.root.parent, num_ort_threads=1)
     indexer = Indexer(settings, database, storage, run)
@@ -217,3 +217,4 @@ def test_a_large_table_gets_its_index(
             table = vectors.find_table(session, model.id, "h")
             assert table is not None
             assert vectors.has_index(session, table) is expected
+            assert (table.recall == 1) is expected
