@@ -17,6 +17,7 @@ from service.headers import SecurityHeaders
 from service.limits import BodyLimit
 from service.routes import (
     aliases,
+    analysis,
     collection_images,
     collections,
     datasets,
@@ -40,6 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     images.router,
     collections.router,
     collection_images.router,
+    analysis.router,
     embeddings.router,
     search.router,
     system.router,

@@ -403,6 +403,34 @@ MUTATIONS = [
         "= 'string' and {' and '.join(bounds)}",
         "tests/service/core/test_members.py",
     ),
+    Mutation(
+        "search: an index that was given up has the last word",
+        "service/core/index_search.py",
+        "if len(rows) < num_candidates and members:",
+        "if False:",
+        "tests/service/core/test_nearest.py",
+    ),
+    Mutation(
+        "search: half precision has the last word",
+        "service/core/index_search.py",
+        "return sorted(hits, key=lambda hit: (-hit.score, hit.image_id))[:k]",
+        "return hits[:k]",
+        "tests/service/core/test_nearest.py",
+    ),
+    Mutation(
+        "recall: a vector is its own neighbour",
+        "service/core/recall.py",
+        "if hit.image_id != image_id][:NUM_NEIGHBORS]",
+        "][:NUM_NEIGHBORS]",
+        "tests/service/core/test_recall.py",
+    ),
+    Mutation(
+        "duplicates: a page cuts its groups",
+        "service/core/duplicates.py",
+        "frontier = sorted({other for others in links.values() for other in others} - links.keys())",
+        "frontier = []",
+        "tests/service/core/test_duplicates.py",
+    ),
 ]
 
 

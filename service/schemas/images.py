@@ -40,17 +40,33 @@ class ImagesForm(BaseModel):
         {}, description="A JSON object of your own notes, kept with every image of this request."
     )
 
+    on_duplicate: Literal["keep", "report", "reject"] = Field(
+        "keep",
+        description="What to do with a file that is nearly an image of the collection, or an earlier file:"
+        " keep it unseen, keep it and name the other one, or name the other one and don't keep it.",
+    )
+    duplicate_threshold: float = Field(0.95, gt=0, le=1, description="Least cosine similarity of near-duplicates.")
+
+
+class NearDuplicate(BaseModel):
+    """The image that an uploaded one is nearly."""
+
+    id: str
+    score: float = Field(description="Cosine similarity of the two vectors h.")
+
 
 class UploadedImage(BaseModel):
     """What became of one file."""
 
     filename: str | None
-    status: Literal["created", "exists", "failed"] = Field(
+    status: Literal["created", "exists", "failed", "rejected"] = Field(
         description="exists: the collection had it; a label or metadata that you gave is now the image's."
+        " rejected: a near-duplicate that you did not want."
     )
     id: str | None = Field(description="sha256 of the bytes; null if it failed.")
     label: str | None
     error: Problem | None = None
+    near_duplicate: NearDuplicate | None = Field(None, description="As `on_duplicate` asks.")
 
 
 class UploadResult(BaseModel):

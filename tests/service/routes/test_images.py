@@ -31,7 +31,14 @@ def test_an_upload_is_on_disk_and_embedded(
         api, contents, collection="pets", labels=["cat", None, "dog"], label="pet", metadata={"source": "me"}
     )
     assert items == [
-        {"filename": f"{i}.png", "status": "created", "id": id_of(content), "label": label, "error": None}
+        {
+            "filename": f"{i}.png",
+            "status": "created",
+            "id": id_of(content),
+            "label": label,
+            "error": None,
+            "near_duplicate": None,
+        }
         for i, (content, label) in enumerate(zip(contents, ("cat", "pet", "dog"), strict=True))
     ]
     assert sorted(path.read_bytes() for path in stored_blobs(api_settings)) == sorted(contents)
@@ -62,6 +69,12 @@ def test_a_file_fails_alone(api: httpx.Client, api_settings: Settings, database:
     assert sorted(path.read_bytes() for path in stored_blobs(api_settings)) == sorted([picture(0), picture(2)])
     with database.transaction() as session:
         assert session.scalar(select(func.count()).select_from(Image)) == 2
+
+
+def test_an_upload_without_any_image(api: httpx.Client, api_settings: Settings) -> None:
+    """Where all files are bad each has its error, and nothing is stored."""
+    assert [item["status"] for item in upload(api, [b"no image", b""], collection="pets")] == ["failed", "failed"]
+    assert stored_blobs(api_settings) == []
 
 
 def test_nothing_is_left_of_an_upload_that_fails(api: httpx.Client, api_settings: Settings, database: Database) -> None:
