@@ -45,7 +45,23 @@ async def upload_images(services: Services, form: ImagesForm, timings: Timings) 
     twins = await _find_twins(services, images, form, model) if model else {}
     if form.on_duplicate == "reject":
         images = [image for image in images if image.id not in twins]
-    kept = await run_in_threadpool(
+    kept = await _store(services, images, form, model)
+    # Another model may have gone into production meanwhile: what is acknowledged is found by it, too.
+    while (serving := await services.embedding.models.find(PRODUCTION)) and serving.row.id != _id(model):
+        model = serving
+        stored, _ = await _prepare(services, [file for file in distinct if file.id in kept], model, timings)
+        await _store(services, stored, form, model)
+    return UploadResult(items=_report(files, kept, errors, twins))
+
+
+def _id(model: ServedModel | None) -> str | None:
+    return model.row.id if model else None
+
+
+async def _store(
+    services: Services, images: Sequence[NewImage], form: ImagesForm, model: ServedModel | None
+) -> dict[str, Kept]:
+    return await run_in_threadpool(
         store_images,
         services.database,
         services.storage,
@@ -54,7 +70,6 @@ async def upload_images(services: Services, form: ImagesForm, timings: Timings) 
         metadata=form.metadata,
         model=model.row if model else None,
     )
-    return UploadResult(items=_report(files, kept, errors, twins))
 
 
 async def _find_twins(

@@ -3,6 +3,7 @@
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image as PillowImage
 from sqlalchemy import func, select
 
+from service import image_upload
 from service.core import vectors
+from service.core.aliases import switch
 from service.core.db import Database
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
@@ -275,6 +278,29 @@ def test_an_outgrown_table_gets_its_index_by_a_job(
     with database.transaction() as session:
         (job,) = session.scalars(select(Job)).all()
         assert (job.kind, job.model_id, job.status) == ("index", model.id, "queued")
+
+
+def test_an_upload_that_a_switch_overtakes_is_found_by_both(
+    api: httpx.Client, database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is acknowledged it has a vector of the model that serves by then, too."""
+    old, new = publish(database, storage), publish(database, storage, alias=None)
+    store_images = image_upload.store_images
+
+    def store_and_switch(*arguments: Any, **options: Any) -> Any:
+        kept = store_images(*arguments, **options)
+        with database.transaction() as session:
+            switch(session, "production", new.id)
+        return kept
+
+    monkeypatch.setattr(image_upload, "store_images", store_and_switch)
+    (item,) = upload(api, [picture(0)])
+    assert item["status"] == "created"
+    with database.transaction() as session:
+        for model in (old, new):
+            table = vectors.find_table(session, model.id, "h")
+            assert table is not None
+            assert vectors.stored_vectors(session, table, [item["id"]])
 
 
 def test_a_hundred_images_are_one_transaction(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
