@@ -431,6 +431,20 @@ MUTATIONS = [
         "frontier = []",
         "tests/service/core/test_duplicates.py",
     ),
+    Mutation(
+        "map: axes point where they happen to",
+        "service/core/projection.py",
+        "axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])",
+        "axes *= 1",
+        "tests/service/core/test_projection.py",
+    ),
+    Mutation(
+        "quality: an image is its own neighbour",
+        "service/core/quality.py",
+        "for hit in hits if hit.image_id != image_id][:k]",
+        "for hit in hits][:k]",
+        "tests/service/core/test_quality.py",
+    ),
 ]
 
 

@@ -1,11 +1,14 @@
 """What a collection's vectors tell, over HTTP."""
 
+import json
 from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from service.arrow_stream import ARROW
 from service.core.db import Database
 from service.core.storage import LocalStorage
 from tests.models.image_files import encode, noise
@@ -85,6 +88,37 @@ def test_near_duplicates_need_a_model(api: httpx.Client) -> None:
     upload(api, [picture(0)], collection="pets")
     response = api.post("/v1/images", files=[("files", ("0.png", picture(1)))], data={"on_duplicate": "report"})
     assert (response.status_code, response.json()["code"]) == (409, "no_production_model")
-    for path in ("duplicates",):
+    for path in ("duplicates", "map", "quality"):
         response = api.get(f"/v1/collections/pets/{path}")
         assert (response.status_code, response.json()["code"]) == (409, "no_production_model")
+
+
+def test_a_map_is_the_same_in_json_and_arrow(api: httpx.Client, model_id: str) -> None:
+    """Every image once, with its label, at the same place every time."""
+    upload(api, [picture(i) for i in range(9)], collection="pets", labels=["a", None, "b"] * 3)
+    path = "/v1/collections/pets/map"
+    shown = api.get(path).json()
+    assert (shown["model"], shown["num_images"]) == (model_id, 9)
+    assert {item["id"]: item["label"] for item in shown["items"]} == {
+        id_of(picture(i)): ["a", None, "b"][i % 3] for i in range(9)
+    }
+    response = api.get(path, headers={"Accept": ARROW})
+    assert response.headers["content-type"] == ARROW
+    table = pa.ipc.open_stream(response.content).read_all()
+    assert table.to_pylist() == [
+        {**item, "x": np.float32(item["x"]), "y": np.float32(item["y"])} for item in shown["items"]
+    ]
+    only_a = json.dumps({"op": "equals", "field": "label", "value": "a"})
+    assert len(api.get(path, params={"filter": only_a}).json()["items"]) == 3
+
+
+def test_the_quality_of_labels(api: httpx.Client, model_id: str) -> None:
+    """Copies under one label find each other; images under names of their own find nothing of theirs."""
+    copies = [nearly(seed, change) for seed in (0, 1) for change in range(1, 6)]
+    upload(api, copies, collection="pets", labels=["zero"] * 5 + ["one"] * 5)
+    quality = api.get("/v1/collections/pets/quality", params={"k": 4}).json()
+    assert (quality["precision_at_k"], quality["purity"]) == (1, 1)
+    assert quality["chance"] == pytest.approx(4 / 9)
+    assert [label["label"] for label in quality["labels"]] == ["one", "zero"]
+    upload(api, copies, collection="others", labels=[str(i) for i in range(10)])
+    assert api.get("/v1/collections/others/quality").json()["precision_at_k"] == 0
