@@ -29,6 +29,7 @@ from service.routes import (
     recipes,
     search,
     system,
+    transfer,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -42,6 +43,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     collections.router,
     collection_images.router,
     analysis.router,
+    transfer.router,
     embeddings.router,
     search.router,
     system.router,

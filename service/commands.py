@@ -239,6 +239,30 @@ def list_images(
         show_list(client.pages("/v1/images", collection=collection, filter=filter), columns, limit)
 
 
+@images.command("export")
+def export_images(
+    file: Annotated[Path, typer.Argument(help="Where to write; .arrow for an Arrow stream, else Parquet.")],
+    collection: str = "default",
+    layer: Annotated[str | None, typer.Option(help="With the vectors of this layer, such as h.")] = None,
+    url: Url = LOCAL,
+) -> None:
+    """Write what a collection says of its images to a file."""
+    query = {"format": "arrow" if file.suffix == ".arrow" else "parquet"} | ({"layer": layer} if layer else {})
+    with connected(url) as client:
+        client.export_collection(collection, file, **query)
+
+
+@images.command("import")
+def import_images(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    collection: str = "default",
+    url: Url = LOCAL,
+) -> None:
+    """Take such a file into a collection; its images must be stored already."""
+    with connected(url) as client:
+        show(client.import_collection(collection, file))
+
+
 def search(
     image: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     k: Annotated[int, typer.Option(help="Neighbours.")] = 10,
