@@ -5,6 +5,8 @@ images are those that a filter holds for: counting them first tells the two case
 vectors, which an index answers badly, costs a scan at most. A vector of zeros has no direction: it is never found.
 """
 
+from time import monotonic
+
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
@@ -12,11 +14,14 @@ from sqlalchemy.orm import Session
 from service.core.exact_search import Hit, Source, by_matrix, by_scan
 from service.core.filters import Condition
 from service.core.index_search import by_index, ef_search_for, prepare
-from service.core.members import count_members, members_of
+from service.core.members import Members, count_members, members_of
 from service.core.tables import EmbeddingTable
 from service.core.vectors import EXACT_LIMIT, has_index
 
+KNOWN_SECONDS = 60  # for which a collection that was large is taken to be so: counting takes as long as the index
 MATRIX_QUERIES = 8  # from here on, one product with the whole matrix beats a scan a query
+
+_large_until: dict[str, float] = {}  # by the id of a collection; few are large
 
 
 def nearest(
@@ -37,7 +42,7 @@ def nearest(
     """
     members = members_of(collection_id, condition)
     source = Source.of_members(table, members)
-    if not exact and count_members(session, members, EXACT_LIMIT + 1) > EXACT_LIMIT and has_index(session, table):
+    if not exact and _is_large(session, members, condition) and has_index(session, table):
         ef_search = ef_search_for(table, k)
         prepare(session, ef_search)
         found = [by_index(session, table, members, query, k, ef_search) for query in queries]
@@ -50,3 +55,14 @@ def nearest(
     if len(queries) >= MATRIX_QUERIES:
         return by_matrix(session, source, queries, k, min_score)
     return [by_scan(session, source, query, k, min_score) for query in queries]
+
+
+def _is_large(session: Session, members: Members, condition: Condition | None) -> bool:
+    """Whether there are more than EXACT_LIMIT members; of a whole collection this is asked once a minute."""
+    collection_id = members.parameters["collection"]
+    if condition is None and monotonic() < _large_until.get(collection_id, 0):
+        return True
+    is_large = count_members(session, members, EXACT_LIMIT + 1) > EXACT_LIMIT
+    if condition is None and is_large:
+        _large_until[collection_id] = monotonic() + KNOWN_SECONDS
+    return is_large

@@ -1,5 +1,7 @@
 """Nearest neighbours, against NumPy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +11,8 @@ from sqlalchemy.orm import Session
 from service.core import exact_search, index_search, vectors
 from service.core import nearest as module
 from service.core.db import Database
-from service.core.filters import Equals
+from service.core.filters import Equals, Exists
+from service.core.members import count_members
 from service.core.nearest import MATRIX_QUERIES, nearest
 from service.core.tables import CollectionImage, EmbeddingTable
 from tests.service.core.stored_images import add_images, image_ids, model_of_size
@@ -125,6 +128,35 @@ def test_a_filter_that_leaves_out_all_that_is_near(database: Database, monkeypat
     with database.transaction() as session:
         (hits,) = nearest(session, table, query, collection_id=collection, k=10, condition=condition)
     assert [hit.image_id for hit in hits] == [ids[i] for i in far[::-1][:10]]
+
+
+def test_a_large_collection_is_counted_once_a_minute(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole collection that was large is; one with a filter, and a small one, are counted every time."""
+    now, counted = [100.0], []
+
+    def count(*arguments: Any) -> int:
+        counted.append(now[0])
+        return count_members(*arguments)
+
+    monkeypatch.setattr(module, "EXACT_LIMIT", 20)
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "count_members", count)
+    ids, h = image_ids(30), clustered(30, 4, seed=0)
+    with database.transaction() as session:
+        large, small = add_images(session, ids), add_images(session, ids[:20], name="small")
+        table = fill(session, ids, h)
+        for at, collection, condition, expected in (
+            (100.0, large, None, 1),
+            (159.0, large, None, 0),
+            (159.0, large, Exists(op="exists", field="label"), 1),
+            (161.0, large, None, 1),
+            (161.0, small, None, 1),
+            (161.0, small, None, 1),
+        ):
+            now[0] = at
+            counted.clear()
+            nearest(session, table, h[:1], collection_id=collection, k=3, condition=condition)
+            assert len(counted) == expected, (at, collection, condition)
 
 
 def test_vectors_too_long_for_an_index(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
