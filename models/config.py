@@ -387,6 +387,12 @@ class IndexRecipe(Frozen):
 
     layer: Literal["h"] = "h"
     batch_size: int = Field(64, ge=1, le=4096)
+    promote_to: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="An alias, such as `production`, that is switched to the model once every image has its vector."
+        " Until then it serves the model before. Uploads wait for the switch, as long as a batch takes at most.",
+    )
 
 
 class IngestRecipe(Frozen):

@@ -3,7 +3,7 @@
 Legend: H, W the image's height and width, S side of the encoder's input.
 
 Version 2 decodes the first and only frame to 8-bit RGB:
-- A JPEG is decoded at a half, a quarter or an eighth where that leaves the storage side (docs/decisions/0017).
+- A JPEG is decoded at a half, a quarter or an eighth where that leaves the storage side (docs/decisions/0015).
 - EXIF orientation is applied; a value outside 1..8 or unreadable EXIF counts as upright. XMP is not read.
 - Transparency is composited over white.
 - 16-bit samples keep their high byte. Fewer bits, palettes and CMYK become RGB by Pillow's conversion.

@@ -18,7 +18,9 @@ from service.headers import SecurityHeaders
 from service.limits import BodyLimit
 from service.routes import (
     aliases,
+    analysis,
     classify,
+    collection_images,
     collections,
     datasets,
     embeddings,
@@ -30,6 +32,7 @@ from service.routes import (
     reports,
     search,
     system,
+    transfer,
 )
 from service.shedding import Shedding
 
@@ -45,6 +48,9 @@ ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest com
     aliases.router,
     images.router,
     collections.router,
+    collection_images.router,
+    analysis.router,
+    transfer.router,
     classify.router,
     system.router,
 )

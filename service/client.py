@@ -160,6 +160,25 @@ class Client:
         vectors: NDArray[np.float32] = np.load(io.BytesIO(response.content))
         return vectors
 
+    def export_collection(self, collection: str, path: Path, **query: Any) -> None:
+        """Write a collection's table to a file; `format` is parquet or arrow, `layer` adds vectors."""
+        with self._http.stream("GET", f"/v1/collections/{collection}/export", params=query) as response:
+            if not response.is_success:
+                response.read()
+            _raise_for_problem(response)
+            with path.open("wb") as file:
+                for part in response.iter_bytes():
+                    file.write(part)
+
+    def import_collection(self, collection: str, path: Path) -> JSON:
+        """Take such a file in; one whose name ends with .arrow is an Arrow stream, another one Parquet."""
+        form = "arrow.stream" if path.suffix == ".arrow" else "parquet"
+        headers = {"Content-Type": f"application/vnd.apache.{form}"}
+        with path.open("rb") as file:
+            response = self.request("POST", f"/v1/collections/{collection}/import", content=file, headers=headers)
+        imported: JSON = response.json()
+        return imported
+
     def search(self, **query: Any) -> JSON:
         """POST a search by image_id, vector, positive and negative ids, or a batch of `queries`."""
         found: JSON = self.request("POST", "/v1/search", json=query).json()

@@ -1,6 +1,7 @@
 """Named sets of images. A collection is named by its id or its name wherever one is asked for."""
 
 import re
+from collections.abc import Sequence
 
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -64,12 +65,23 @@ def delete_collection(session: Session, key: str) -> list[str]:
     collection = find_collection(session, key)
     session.refresh(collection, with_for_update=True)  # uploads into it end first
     members = select(CollectionImage.image_id).where(CollectionImage.collection_id == collection.id)
-    # Locked before they are looked at: an upload that adds one to another collection at this moment keeps it.
-    image_ids = session.scalars(
-        select(Image.id).where(Image.id.in_(members)).order_by(Image.id).with_for_update()
-    ).all()
+    image_ids = lock_images(session, session.scalars(members).all())
     session.delete(collection)
     session.flush()
+    return delete_orphans(session, image_ids)
+
+
+def lock_images(session: Session, image_ids: Sequence[str]) -> list[str]:
+    """Those of the images that are stored, locked before they are looked at.
+
+    An upload that adds one of them to a collection at this moment comes before, or makes it anew.
+    """
+    held = select(Image.id).where(Image.id == func.any(list(image_ids))).order_by(Image.id).with_for_update()
+    return list(session.scalars(held))
+
+
+def delete_orphans(session: Session, image_ids: Sequence[str]) -> list[str]:
+    """Delete those of the locked images that are in no collection; the keys of their blobs."""
     elsewhere = exists().where(CollectionImage.image_id == Image.id)
     orphans = delete(Image).where(Image.id == func.any(list(image_ids)), ~elsewhere).returning(Image.key)
     return list(session.scalars(orphans.execution_options(synchronize_session=False)))

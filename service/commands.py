@@ -260,23 +260,54 @@ def add_images(
 
 
 @images.command("list")
-def list_images(collection: str = "default", limit: Limit = 20, url: Url = LOCAL) -> None:
+def list_images(
+    collection: str = "default",
+    filter: Annotated[str | None, typer.Option(help="A filter of label and metadata, as JSON.")] = None,  # noqa: A002  # the option's name
+    limit: Limit = 20,
+    url: Url = LOCAL,
+) -> None:
     """List the images of a collection."""
     columns = [Column("id", "id"), Column("file", "filename"), Column("label", "label")]
     with connected(url) as client:
-        show_list(client.pages("/v1/images", collection=collection), columns, limit)
+        show_list(client.pages("/v1/images", collection=collection, filter=filter), columns, limit)
+
+
+@images.command("export")
+def export_images(
+    file: Annotated[Path, typer.Argument(help="Where to write; .arrow for an Arrow stream, else Parquet.")],
+    collection: str = "default",
+    layer: Annotated[str | None, typer.Option(help="With the vectors of this layer, such as h.")] = None,
+    url: Url = LOCAL,
+) -> None:
+    """Write what a collection says of its images to a file."""
+    query = {"format": "arrow" if file.suffix == ".arrow" else "parquet"} | ({"layer": layer} if layer else {})
+    with connected(url) as client:
+        client.export_collection(collection, file, **query)
+
+
+@images.command("import")
+def import_images(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    collection: str = "default",
+    url: Url = LOCAL,
+) -> None:
+    """Take such a file into a collection; its images must be stored already."""
+    with connected(url) as client:
+        show(client.import_collection(collection, file))
 
 
 def search(
     image: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     k: Annotated[int, typer.Option(help="Neighbours.")] = 10,
     collection: Annotated[str, typer.Option(help="Where to search.")] = "default",
+    filter: Annotated[str | None, typer.Option(help="A filter of label and metadata, as JSON.")] = None,  # noqa: A002  # the option's name
     url: Url = LOCAL,
 ) -> None:
     """Find the images most similar to one of yours."""
     columns = [Column("score", "score"), Column("file", "filename"), Column("label", "label"), Column("id", "id")]
     with connected(url) as client:
-        found = client.search_by_image(image.name, image.read_bytes(), collection=collection, k=k)
+        form = {"collection": collection, "k": k} | ({"filter": filter} if filter else {})
+        found = client.search_by_image(image.name, image.read_bytes(), **form)
         rows = [{**hit, "score": f"{hit['score']:.4f}"} for hit in found]
         show_list(iter(rows), columns, k)
 

@@ -1,4 +1,4 @@
-"""Rows as the API shows them, where that takes more than the row: one more query for any number of them."""
+"""Rows as the API shows them, where that takes more than the row: a query or two for any number of them."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from models.config import PretrainRecipe
 from models.layers import layer_names
-from service.core.tables import Alias, Dataset, Job, Model
+from service.core.tables import Alias, Dataset, EmbeddingTable, Job, Model
 from service.schemas.datasets import DatasetOut
-from service.schemas.models import ModelOut
+from service.schemas.models import IndexOut, ModelOut
 
 
 def describe_datasets(session: Session, datasets: Sequence[Dataset]) -> list[DatasetOut]:
@@ -26,15 +26,19 @@ def describe_datasets(session: Session, datasets: Sequence[Dataset]) -> list[Dat
 
 
 def describe_models(session: Session, models: Sequence[Model]) -> list[ModelOut]:
-    """Models, with the aliases that serve them."""
-    statement = select(Alias).where(Alias.model_id.in_([model.id for model in models])).order_by(Alias.name)
-    aliases = defaultdict(list)
-    for alias in session.scalars(statement):
+    """Models, with the aliases that serve them and the tables of their vectors."""
+    ids = [model.id for model in models]
+    aliases, indexes = defaultdict(list), defaultdict(list)
+    for alias in session.scalars(select(Alias).where(Alias.model_id.in_(ids)).order_by(Alias.name)):
         aliases[alias.model_id].append(alias.name)
-    own = ModelOut.model_fields.keys() - {"aliases", "layers"}
+    tables = select(EmbeddingTable).where(EmbeddingTable.model_id.in_(ids)).order_by(EmbeddingTable.number)
+    for table in session.scalars(tables):
+        indexes[table.model_id].append(IndexOut.model_validate(table))
+    own = ModelOut.model_fields.keys() - {"aliases", "indexes", "layers"}
     return [
         ModelOut.model_validate(
-            {name: getattr(model, name) for name in own} | {"aliases": aliases[model.id], "layers": _in_order(model)}
+            {name: getattr(model, name) for name in own}
+            | {"aliases": aliases[model.id], "indexes": indexes[model.id], "layers": _in_order(model)}
         )
         for model in models
     ]

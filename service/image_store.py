@@ -160,6 +160,8 @@ def _without_row(session: Session, images: Sequence[NewImage]) -> list[NewImage]
 def _insert_members(
     session: Session, images: Sequence[NewImage], collection_id: str, metadata: Mapping[str, Any]
 ) -> dict[str, Kept]:
+    if not images:
+        return {}
     table = CollectionImage.__table__
     statement = insert(CollectionImage).values(
         [

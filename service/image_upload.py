@@ -10,9 +10,10 @@ from service.deps import Services
 from service.embedding import Timings
 from service.image_store import LAYER, Kept, NewImage, image_id_of, store_images
 from service.model_cache import ServedModel
+from service.near_duplicates import Twin, find_twins
 from service.problems import describe
 from service.production import PRODUCTION
-from service.schemas.images import ImagesForm, UploadedImage, UploadResult
+from service.schemas.images import ImagesForm, NearDuplicate, UploadedImage, UploadResult
 
 MAX_FILENAME = 200
 
@@ -35,10 +36,30 @@ async def upload_images(services: Services, form: ImagesForm, timings: Timings) 
     check_number(len(form.files), services.settings.max_images_per_request)
     files = await _read(form)
     distinct = list({file.id: file for file in reversed(files)}.values())  # of equal files, the first
-    model = await services.embedding.models.find(PRODUCTION)
+    find = services.embedding.models.find if form.on_duplicate == "keep" else services.embedding.models.get
+    model = await find(PRODUCTION)  # without one there is nothing to compare
     with services.embedding.admitted([file.content for file in distinct], model):
         images, errors = await _prepare(services, distinct, model, timings)
-    kept = await run_in_threadpool(
+    twins = await _find_twins(services, images, form, model) if model else {}
+    if form.on_duplicate == "reject":
+        images = [image for image in images if image.id not in twins]
+    kept = await _store(services, images, form, model)
+    # Another model may have gone into production meanwhile: what is acknowledged is found by it, too.
+    while (serving := await services.embedding.models.find(PRODUCTION)) and serving.row.id != _id(model):
+        model = serving
+        stored, _ = await _prepare(services, [file for file in distinct if file.id in kept], model, timings)
+        await _store(services, stored, form, model)
+    return UploadResult(items=_report(files, kept, errors, twins))
+
+
+def _id(model: ServedModel | None) -> str | None:
+    return model.row.id if model else None
+
+
+async def _store(
+    services: Services, images: Sequence[NewImage], form: ImagesForm, model: ServedModel | None
+) -> dict[str, Kept]:
+    return await run_in_threadpool(
         store_images,
         services.database,
         services.storage,
@@ -47,7 +68,23 @@ async def upload_images(services: Services, form: ImagesForm, timings: Timings) 
         metadata=form.metadata,
         model=model.row if model else None,
     )
-    return UploadResult(items=_report(files, kept, errors))
+
+
+async def _find_twins(
+    services: Services, images: Sequence[NewImage], form: ImagesForm, model: ServedModel
+) -> dict[str, Twin]:
+    """The near-duplicates among new images, if the form asks for them."""
+    if form.on_duplicate == "keep":
+        return {}
+    return await run_in_threadpool(
+        find_twins,
+        services.database,
+        images,
+        collection=form.collection,
+        model=model.row,
+        threshold=form.duplicate_threshold,
+        is_kept=form.on_duplicate == "report",
+    )
 
 
 def check_number(num_images: int, most: int) -> None:
@@ -107,18 +144,26 @@ async def _prepare(
     return images, errors
 
 
-def _report(files: Sequence[_File], kept: dict[str, Kept], errors: dict[str, ServiceError]) -> list[UploadedImage]:
+def _report(
+    files: Sequence[_File], kept: dict[str, Kept], errors: dict[str, ServiceError], twins: dict[str, Twin]
+) -> list[UploadedImage]:
     """What became of each file; the second of two equal ones exists already."""
     items = []
     seen: set[str] = set()
     for file in files:
+        twin = twins.get(file.id)
+        near = NearDuplicate(id=twin.image_id, score=twin.score) if twin else None
         if file.id in errors:
             problem = describe(errors[file.id])
             item = UploadedImage(filename=file.filename, status="failed", id=None, label=file.label, error=problem)
+        elif file.id not in kept:
+            item = UploadedImage(
+                filename=file.filename, status="rejected", id=file.id, label=file.label, near_duplicate=near
+            )
         else:
             is_new, label = kept[file.id]
             status = "created" if is_new and file.id not in seen else "exists"
-            item = UploadedImage(filename=file.filename, status=status, id=file.id, label=label)
+            item = UploadedImage(filename=file.filename, status=status, id=file.id, label=label, near_duplicate=near)
         seen.add(file.id)
         items.append(item)
     return items

@@ -1,28 +1,20 @@
-"""The model in production, for those that must not miss a switch of it.
-
-An upload embeds first and commits later. Both it and a switch end under one lock: the upload shares it, a switch has it
-alone. So an upload either commits before the switch looks for images without a vector, or sees the new model.
-"""
+"""The model in production, for those that must not miss a switch of it (service/core/aliases.py)."""
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from models.config import IndexRecipe
 from service.core import jobs
+from service.core.aliases import share_switches
 from service.core.tables import Alias, Job
 
 PRODUCTION = "production"
-SWITCH_LOCK, QUEUE_LOCK = 0x51_3C_30, 0x51_3C_31  # first halves of advisory lock keys
-
-
-def lock_switches(session: Session) -> None:
-    """Let no upload and no other switch end until this transaction has."""
-    session.execute(text("select pg_advisory_xact_lock(:lock, 0)"), {"lock": SWITCH_LOCK})
+QUEUE_LOCK = 0x51_3C_31  # first half of an advisory lock's key
 
 
 def settled_model_id(session: Session) -> str | None:
     """The model in production, if there is one; no switch happens until this transaction ends. Call it last."""
-    session.execute(text("select pg_advisory_xact_lock_shared(:lock, 0)"), {"lock": SWITCH_LOCK})
+    share_switches(session)
     return session.scalar(select(Alias.model_id).where(Alias.name == PRODUCTION))
 
 

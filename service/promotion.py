@@ -1,19 +1,18 @@
 """Which model an alias serves. A switch is one transaction, with its line in the alias's history."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.core import vectors
+from service.core.aliases import lock_switches, switch
 from service.core.db import Database
 from service.core.errors import Conflict, Invalid, NotFound
-from service.core.storage import Storage, sha256_of
+from service.core.model_files import check_files
+from service.core.storage import Storage
 from service.core.tables import Alias, AliasChange, Image, Model
-from service.production import PRODUCTION, lock_switches, queue_index
+from service.production import PRODUCTION, queue_index
 
 LAYER = "h"
 
@@ -34,7 +33,7 @@ def verify(database: Database, storage: Storage, model_id: str) -> None:
     """
     with database.transaction() as session:
         model = _existing(session.get(Model, model_id), model_id)
-    _check_files(storage, model)
+    check_files(storage, model)
 
 
 def promote(database: Database, name: str, model_id: str) -> Promotion:
@@ -47,7 +46,7 @@ def promote(database: Database, name: str, model_id: str) -> Promotion:
         _existing(session.get(Model, model_id, with_for_update={"read": True, "key_share": True}), model_id)
         if name == PRODUCTION:
             lock_switches(session)
-        previous_model_id = _switch(session, name, model_id)
+        previous_model_id = switch(session, name, model_id)
         index_job_id = _index(session, model_id) if name == PRODUCTION else None
         alias = session.get_one(Alias, name, populate_existing=True)
     return Promotion(alias, previous_model_id, index_job_id)
@@ -69,30 +68,6 @@ def _existing(model: Model | None, model_id: str) -> Model:
         errors = [{"field": "model_id", "message": f"there is no model {model_id}"}]
         raise Invalid("a field is not valid", errors=errors)
     return model
-
-
-def _check_files(storage: Storage, model: Model) -> None:
-    with TemporaryDirectory() as folder:
-        for name, file in model.files.items():
-            try:
-                is_whole = sha256_of(storage.fetch(file["key"], Path(folder) / name)) == file["sha256"]
-            except NotFound:
-                is_whole = False
-            if not is_whole:
-                raise Conflict(f"{name} of the model {model.id} is lost or damaged in storage", code="corrupt_model")
-
-
-def _switch(session: Session, name: str, model_id: str) -> str | None:
-    """Point the alias at the model; the one that it served before."""
-    new = insert(Alias).values(name=name, model_id=model_id).on_conflict_do_nothing().returning(Alias.name)
-    is_new = session.scalar(new) is not None
-    alias = session.get_one(Alias, name, with_for_update=True, populate_existing=True)
-    previous = None if is_new else alias.model_id
-    if previous != model_id:
-        alias.model_id, alias.updated_at = model_id, func.now()
-        session.add(AliasChange(alias=name, model_id=model_id, previous_model_id=previous))
-        session.flush()
-    return previous
 
 
 def _index(session: Session, model_id: str) -> str | None:

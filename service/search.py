@@ -15,14 +15,17 @@ from starlette.concurrency import run_in_threadpool
 from service.collections import find_collection
 from service.core import vectors
 from service.core.errors import Conflict, Invalid, NotFound
-from service.core.nearest import Hit, nearest
-from service.core.tables import CollectionImage, Image
+from service.core.exact_search import Hit
+from service.core.nearest import nearest
+from service.core.tables import Image
 from service.deps import Services
 from service.embedding import Timings
 from service.image_store import LAYER
 from service.model_cache import ServedModel
-from service.schemas.search import Neighbor, Neighbors, Query, SearchOptions, SearchRequest
+from service.neighbors import by_label, describe
+from service.schemas.search import Groups, Neighbors, Query, SearchOptions, SearchRequest
 
+MAX_GROUPED = 20_000  # images looked through for groups
 CHUNK_IMAGES = 32  # files read before they are embedded: a batch may ask by a thousand images
 
 
@@ -109,29 +112,53 @@ class Searcher:
         """The neighbours for each question, all in one transaction."""
         return await run_in_threadpool(self._answer, questions, options)
 
+    async def answer_in_groups(self, question: Question, options: SearchOptions) -> Groups:
+        """The labels nearest to a question, with their images."""
+        return await run_in_threadpool(self._answer_in_groups, question, options)
+
     def _answer(self, questions: Sequence[Question], options: SearchOptions) -> list[Neighbors]:
         with self._services.database.transaction() as session:
+            found = self._find(session, questions, options, options.k)
+            described = describe(session, find_collection(session, options.collection).id, found)
+        return [Neighbors(model=self._model.row.id, items=items) for items in described]
+
+    def _answer_in_groups(self, question: Question, options: SearchOptions) -> Groups:
+        """Asks for more and more images until there are enough of enough labels, or no more images."""
+        with self._services.database.transaction() as session:
             collection_id = find_collection(session, options.collection).id
-            table = vectors.find_table(session, self._model.row.id, LAYER)
-            if table is None:
-                raise Conflict(
-                    f"no image has a vector of the model {self._model.row.id} yet; run a job of the kind `index`",
-                    code="not_indexed",
-                )
-            found = nearest(
-                session,
-                table,
-                np.stack([question.vector for question in questions]),
-                collection_id=collection_id,
-                k=options.k + max(len(question.excluded) for question in questions),
-                min_score=options.min_score,
-                exact=options.exact,
+            number = 4 * options.k * options.group_size
+            while True:
+                (hits,) = self._find(session, [question], options, number)
+                (items,) = describe(session, collection_id, [hits])
+                groups = by_label(items, options.k, options.group_size)
+                is_full = len(groups) == options.k and all(len(g.items) == options.group_size for g in groups)
+                if is_full or len(hits) < number or number >= MAX_GROUPED:
+                    return Groups(model=self._model.row.id, groups=groups)
+                number = min(4 * number, MAX_GROUPED)
+
+    def _find(self, session: Session, questions: Sequence[Question], options: SearchOptions, k: int) -> list[list[Hit]]:
+        """The k best hits for each question, without the images that are no answer to it."""
+        table = vectors.find_table(session, self._model.row.id, LAYER)
+        collection_id = find_collection(session, options.collection).id
+        if table is None:
+            raise Conflict(
+                f"no image has a vector of the model {self._model.row.id} yet; run a job of the kind `index`",
+                code="not_indexed",
             )
-            kept = [
-                [hit for hit in hits if hit.image_id not in question.excluded][: options.k]
-                for hits, question in zip(found, questions, strict=True)
-            ]
-            return _describe(session, collection_id, kept)
+        found = nearest(
+            session,
+            table,
+            np.stack([question.vector for question in questions]),
+            collection_id=collection_id,
+            k=k + max(len(question.excluded) for question in questions),
+            condition=options.filter,
+            min_score=options.min_score,
+            exact=options.exact,
+        )
+        return [
+            [hit for hit in hits if hit.image_id not in question.excluded][:k]
+            for hits, question in zip(found, questions, strict=True)
+        ]
 
 
 def direction(vector: ArrayLike) -> NDArray[np.float32]:
@@ -143,25 +170,3 @@ def direction(vector: ArrayLike) -> NDArray[np.float32]:
     scaled = values / largest  # its square can't overflow
     unit: NDArray[np.float32] = (scaled / np.linalg.norm(scaled)).astype(np.float32)
     return unit
-
-
-def _describe(session: Session, collection_id: str, found: Sequence[Sequence[Hit]]) -> list[Neighbors]:
-    ids = {hit.image_id for hits in found for hit in hits}
-    statement = select(CollectionImage).where(
-        CollectionImage.collection_id == collection_id, CollectionImage.image_id.in_(ids)
-    )
-    members = {member.image_id: member for member in session.scalars(statement)}
-    return [
-        Neighbors(items=[_neighbor(hit, members[hit.image_id]) for hit in hits if hit.image_id in members])
-        for hits in found
-    ]
-
-
-def _neighbor(hit: Hit, member: CollectionImage) -> Neighbor:
-    return Neighbor(
-        id=hit.image_id,
-        score=hit.score,
-        label=member.label,
-        metadata=member.metadata_,
-        filename=member.filename,
-    )

@@ -466,6 +466,62 @@ MUTATIONS = [
         "(seconds - self._costs[name])",
         "tests/service/test_admission.py",
     ),
+    Mutation(
+        "filters: nothing is said of what has no such field",
+        "service/core/members.py",
+        "not coalesce({self.sql(condition.filter)}, false)",
+        "not ({self.sql(condition.filter)})",
+        "tests/service/core/test_members.py",
+    ),
+    Mutation(
+        "filters: numbers are compared as texts",
+        "service/core/members.py",
+        "= 'number' and {' and '.join(bounds)}",
+        "= 'string' and {' and '.join(bounds)}",
+        "tests/service/core/test_members.py",
+    ),
+    Mutation(
+        "search: an index that was given up has the last word",
+        "service/core/index_search.py",
+        "if len(rows) < num_candidates and members:",
+        "if False:",
+        "tests/service/core/test_nearest.py",
+    ),
+    Mutation(
+        "search: half precision has the last word",
+        "service/core/index_search.py",
+        "return sorted(hits, key=lambda hit: (-hit.score, hit.image_id))[:k]",
+        "return hits[:k]",
+        "tests/service/core/test_nearest.py",
+    ),
+    Mutation(
+        "recall: a vector is its own neighbour",
+        "service/core/recall.py",
+        "if hit.image_id != image_id][:NUM_NEIGHBORS]",
+        "][:NUM_NEIGHBORS]",
+        "tests/service/core/test_recall.py",
+    ),
+    Mutation(
+        "duplicates: a page cuts its groups",
+        "service/core/duplicates.py",
+        "frontier = sorted({other for others in links.values() for other in others} - links.keys())",
+        "frontier = []",
+        "tests/service/core/test_duplicates.py",
+    ),
+    Mutation(
+        "map: axes point where they happen to",
+        "service/core/projection.py",
+        "axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])",
+        "axes *= 1",
+        "tests/service/core/test_projection.py",
+    ),
+    Mutation(
+        "quality: an image is its own neighbour",
+        "service/core/quality.py",
+        "for hit in hits if hit.image_id != image_id][:k]",
+        "for hit in hits][:k]",
+        "tests/service/core/test_quality.py",
+    ),
 ]
 
 

@@ -5,17 +5,19 @@ Legend: M images of a batch, S side of the encoder's input, D size of the layer.
 Unlike the other job processes it works on the database and the storage themselves. What it wrote stays when it is
 killed, and the next attempt goes on with what is missing; each write is made only while the attempt is the job's own.
 It passes over the images until it finds none without a vector: those that were uploaded meanwhile may lie behind it.
+At its end it may switch an alias to the model, in a transaction that no upload can end beside.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +26,11 @@ from sqlalchemy import func, select, text
 from models.config import IndexRecipe
 from models.embedder import Embedder
 from models.preprocess import ImageLimits, to_input
-from service.core import jobs, vectors
+from service.core import jobs, recall, vectors
+from service.core.aliases import lock_switches, switch
 from service.core.db import AWAY, Database
-from service.core.errors import NotFound, Unavailable
-from service.core.model_files import fetch_onnx, serving_variant
+from service.core.errors import Conflict, NotFound, Unavailable
+from service.core.model_files import check_files, fetch_onnx, serving_variant
 from service.core.settings import Settings, get_settings
 from service.core.storage import Storage, open_storage
 from service.core.tables import EmbeddingTable, Image, Model
@@ -86,8 +89,11 @@ class Indexer:
         self._recipe = IndexRecipe.model_validate(run.spec().recipe)
         self._undecodable: set[str] = set()
 
-    def index(self, model_id: str, attempt: Attempt) -> dict[str, float]:
-        """Write the missing vectors; the content of result.json. Raises Fenced, NotFound, Unavailable, AWAY."""
+    def index(self, model_id: str, attempt: Attempt) -> dict[str, Any]:
+        """Write the missing vectors; the content of result.json.
+
+        Raises Fenced, NotFound, Conflict (`corrupt_model`), Unavailable or AWAY.
+        """
         with self._database.transaction() as session:
             model = session.get(Model, model_id)
             if model is None:
@@ -98,19 +104,55 @@ class Indexer:
             progress = Progress(self._run, vectors.count_missing(session, table))
         self._run.emit("stage", stage="embed", step=0, steps=max(1, progress.num_missing))
         embedder = self._open(model)
-        num_before = -1
-        while progress.num_indexed > num_before:
+
+        def embed_missing() -> int:
+            """Pass over the images once; how many had no vector."""
             num_before = progress.num_indexed
             for image_ids, inputs in self._batches(embedder, table):
                 self._write(table, image_ids, embedder.embed(inputs, self._recipe.layer), attempt)
                 progress.add(len(image_ids))
+            return progress.num_indexed - num_before
+
+        while embed_missing() and not self._recipe.promote_to:
+            pass  # until none is found; before a switch uploads bring more without an end
         progress.report()
         self._build_index(table)
+        promotion = self._promote(model, table, embed_missing, attempt) if self._recipe.promote_to else {}
         return {
             "num_indexed": progress.num_indexed,
             "num_images": num_images,
             "images_per_second": progress.images_per_second(),
+            **promotion,
         }
+
+    def _promote(
+        self, model: Model, table: EmbeddingTable, embed_missing: Callable[[], int], attempt: Attempt
+    ) -> dict[str, Any]:
+        """Switch the alias to the model in a transaction in which no image is without its vector."""
+        assert self._recipe.promote_to is not None
+        check_files(self._storage, model)
+        most = self._recipe.batch_size
+        while True:
+            embed_missing()
+            with self._database.transaction() as session:
+                lock_switches(session)
+                num_missing = self._num_missing(table, most)
+                if num_missing > most:
+                    most *= 2  # many came meanwhile: uploads wait for more of them only if that goes on
+                    continue
+                if num_missing:
+                    embed_missing()
+                if jobs.orders(session, attempt.job_id, attempt.number) == jobs.Orders.CANCEL:
+                    raise jobs.Fenced(f"{attempt.job_id} is to be cancelled")
+                previous = switch(session, self._recipe.promote_to, model.id)
+            return {"alias": self._recipe.promote_to, "previous_model_id": previous}
+
+    def _num_missing(self, table: EmbeddingTable, most: int) -> int:
+        """The images that have no vector, those apart that can't be decoded; counting stops beyond `most`."""
+        limit = most + 1 + len(self._undecodable)
+        with self._database.transaction() as session:
+            missing = vectors.missing_images(session, table, "", limit)
+        return len({image.id for image in missing} - self._undecodable)
 
     def _write(
         self, table: EmbeddingTable, image_ids: list[str], embedded: NDArray[np.float32], attempt: Attempt
@@ -174,6 +216,11 @@ class Indexer:
         if is_needed:
             self._run.emit("stage", stage="build the index")
             vectors.build_index(self._database.engine, table)
+        with self._database.transaction() as session:
+            is_unknown = recall.needs_measuring(session, table)
+        if is_unknown:
+            self._run.emit("stage", stage="measure the index")
+            recall.measure(self._database, table)
 
 
 def main(arguments: list[str]) -> int:
@@ -196,7 +243,7 @@ def main(arguments: list[str]) -> int:
         except AWAY as error:
             sys.stderr.write(f"{error}\n")
             return EXIT_AWAY
-        except (NotFound, Unavailable) as error:
+        except (Conflict, NotFound, Unavailable) as error:
             if error.retry_after_seconds is not None:
                 sys.stderr.write(f"{error}\n")
                 return EXIT_AWAY

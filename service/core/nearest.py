@@ -1,33 +1,27 @@
 """Nearest neighbours by cosine similarity among the stored vectors of a collection.
 
-Legend: Q queries, D size of a vector, N vectors of the collection.
-
-Up to EXACT_LIMIT images in the collection, or without an index, the answer is exact. Beyond, an HNSW index over half
-precision proposes candidates, and float32 decides among them. A vector of zeros has no direction: it is never found.
+Among up to EXACT_LIMIT images, or without an index, the answer is exact. Beyond, an HNSW index proposes candidates. The
+images are those that a filter holds for: counting them first tells the two cases apart, and a filter that goes with the
+vectors, which an index answers badly, costs a scan at most. A vector of zeros has no direction: it is never found.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from service.core.exact_search import Hit, Source, by_matrix, by_scan
+from service.core.filters import Condition
+from service.core.index_search import by_index, ef_search_for, prepare
+from service.core.members import Members, count_members, members_of
 from service.core.tables import EmbeddingTable
-from service.core.vectors import EXACT_LIMIT, has_index, indexed_expression, table_name, vector_of
+from service.core.vectors import EXACT_LIMIT, has_index
 
-MIN_CANDIDATES = 40
-MIN_EF_SEARCH, MAX_EF_SEARCH = 200, 1000  # at 100, clustered vectors gave a recall of 0.976, at 200 of 0.998
+KNOWN_SECONDS = 60  # for which a collection that was large is taken to be so: counting takes as long as the index
 MATRIX_QUERIES = 8  # from here on, one product with the whole matrix beats a scan a query
-BLOCK_VALUES = 4_000_000  # of the matrix, held at once: 16 MB
 
-
-class Hit(NamedTuple):
-    """A neighbour; `score` is the cosine similarity, computed in float32."""
-
-    image_id: str
-    score: float
+_large_until: dict[str, float] = {}  # by the id of a collection; few are large
 
 
 def nearest(
@@ -37,124 +31,38 @@ def nearest(
     *,
     collection_id: str,
     k: int,
+    condition: Condition | None = None,
     min_score: float = -1.0,
     exact: bool = False,
 ) -> list[list[Hit]]:
     """For each query (Q, D), the k images of the collection nearest to it, best first, ties in order of id.
 
-    Exact for small collections, when `exact`, and for a table without index. By the index, recall@10 was 1.00 on
-    30,000 features of 16 latent dimensions, and 0.74 on noise of 128 dimensions, where no neighbour is near.
+    They are such that the condition holds. Exact for up to EXACT_LIMIT of these, when `exact`, and for a table without
+    index; service/core/recall.py measures what an index finds.
     """
-    if not exact and _is_large(session, collection_id) and has_index(session, table):
-        _prepare_index_scan(session, k)
-        return [_by_index(session, table, query, collection_id, k, min_score) for query in queries]
+    members = members_of(collection_id, condition)
+    source = Source.of_members(table, members)
+    if not exact and _is_large(session, members, condition) and has_index(session, table):
+        ef_search = ef_search_for(table, k)
+        prepare(session, ef_search)
+        found = [by_index(session, table, members, query, k, ef_search) for query in queries]
+        return [
+            by_scan(session, source, query, k, min_score)
+            if hits is None
+            else [hit for hit in hits if hit.score >= min_score]
+            for query, hits in zip(queries, found, strict=True)
+        ]
     if len(queries) >= MATRIX_QUERIES:
-        return _by_matrix(session, table, queries, collection_id, k, min_score)
-    return [_by_scan(session, table, query, collection_id, k, min_score) for query in queries]
+        return by_matrix(session, source, queries, k, min_score)
+    return [by_scan(session, source, query, k, min_score) for query in queries]
 
 
-def _is_large(session: Session, collection_id: str) -> bool:
-    """Whether the collection has more than EXACT_LIMIT images; counting stops there."""
-    statement = """
-        select count(*) from (select from collection_image where collection_id = :collection limit :limit) as counted
-    """
-    parameters = {"collection": collection_id, "limit": EXACT_LIMIT + 1}
-    return bool(session.execute(text(statement), parameters).scalar_one() > EXACT_LIMIT)
-
-
-def _prepare_index_scan(session: Session, k: int) -> None:
-    """Settings until the transaction ends. Without sorts, the planner always takes the order from the index."""
-    settings = {
-        "hnsw.ef_search": str(min(MAX_EF_SEARCH, max(MIN_EF_SEARCH, 2 * k))),
-        "hnsw.iterative_scan": "relaxed_order",  # goes on past images of other collections
-        "hnsw.max_scan_tuples": "40000",
-        "enable_sort": "off",
-    }
-    for name, value in settings.items():
-        session.execute(text("select set_config(:name, :value, true)"), {"name": name, "value": value})
-
-
-def _by_index(
-    session: Session, table: EmbeddingTable, query: NDArray[np.float32], collection_id: str, k: int, min_score: float
-) -> list[Hit]:
-    candidates = f"""
-        select v.image_id, v.h <=> cast(:query as vector) as distance
-        from {table_name(table)} v join collection_image c on c.image_id = v.image_id
-        where c.collection_id = :collection
-        order by {indexed_expression(table, "v.h")} <=> {indexed_expression(table, "cast(:query as vector)")}
-        limit greatest(:min_candidates, 2 * :k)
-    """  # noqa: S608  # the name and the size are integers
-    return _best(session, candidates, query, collection_id, k, min_score)
-
-
-def _by_scan(
-    session: Session, table: EmbeddingTable, query: NDArray[np.float32], collection_id: str, k: int, min_score: float
-) -> list[Hit]:
-    candidates = f"""
-        select v.image_id, v.h <=> cast(:query as vector) as distance
-        from {table_name(table)} v join collection_image c on c.image_id = v.image_id
-        where c.collection_id = :collection
-    """  # noqa: S608  # the name is made from an integer
-    return _best(session, candidates, query, collection_id, k, min_score)
-
-
-def _best(
-    session: Session, candidates: str, query: NDArray[np.float32], collection_id: str, k: int, min_score: float
-) -> list[Hit]:
-    """The k best of the rows (image_id, distance) that a query gives; materialized, each distance is computed once."""
-    statement = f"""
-        with candidate as materialized ({candidates})
-        select image_id, 1 - distance as score from candidate
-        where distance < 'NaN' and 1 - distance >= :min_score
-        order by score desc, image_id limit :k
-    """  # noqa: S608  # from the two functions above
-    parameters = {
-        "query": query,
-        "collection": collection_id,
-        "k": k,
-        "min_score": min_score,
-        "min_candidates": MIN_CANDIDATES,
-    }
-    return [Hit(*row) for row in session.execute(text(statement), parameters)]
-
-
-def _by_matrix(
-    session: Session, table: EmbeddingTable, queries: NDArray[np.float32], collection_id: str, k: int, min_score: float
-) -> list[list[Hit]]:
-    statement = f"""
-        select v.image_id, vector_send(v.h)
-        from {table_name(table)} v join collection_image c on c.image_id = v.image_id
-        where c.collection_id = :collection
-    """  # noqa: S608  # the name is made from an integer
-    rows = session.execute(
-        text(statement),
-        {"collection": collection_id},
-        execution_options={"yield_per": max(1, BLOCK_VALUES // table.size)},
-    )
-    best: list[list[Hit]] = [[] for _ in queries]
-    for block in rows.partitions():
-        image_ids = [image_id for image_id, _ in block]
-        vectors = np.stack([vector_of(sent) for _, sent in block])
-        scores = _cosines(queries, vectors)  # (Q, rows of the block)
-        best = [_merge(hits, image_ids, row, k, min_score) for hits, row in zip(best, scores, strict=True)]
-    return best
-
-
-def _cosines(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine similarities (Q, N); NaN where one of the two is zero."""
-    lengths = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(vectors, axis=1)  # (Q, N)
-    with np.errstate(invalid="ignore"):
-        cosines: NDArray[np.float32] = np.clip(queries @ vectors.T / lengths, -1, 1)
-    return cosines
-
-
-def _merge(
-    hits: list[Hit], image_ids: Sequence[str], scores: NDArray[np.float32], k: int, min_score: float
-) -> list[Hit]:
-    """The k best of `hits` and of a block; all that tie with the block's k-th compete."""
-    eligible = np.flatnonzero(scores >= min_score)  # a NaN is not
-    if len(eligible) > k:
-        kth = np.partition(scores[eligible], -k)[-k]
-        eligible = eligible[scores[eligible] >= kth]
-    found = [Hit(image_ids[i], float(scores[i])) for i in eligible.tolist()]
-    return sorted(hits + found, key=lambda hit: (-hit.score, hit.image_id))[:k]
+def _is_large(session: Session, members: Members, condition: Condition | None) -> bool:
+    """Whether there are more than EXACT_LIMIT members; of a whole collection this is asked once a minute."""
+    collection_id = members.parameters["collection"]
+    if condition is None and monotonic() < _large_until.get(collection_id, 0):
+        return True
+    is_large = count_members(session, members, EXACT_LIMIT + 1) > EXACT_LIMIT
+    if condition is None and is_large:
+        _large_until[collection_id] = monotonic() + KNOWN_SECONDS
+    return is_large

@@ -255,7 +255,16 @@ class CollectionImage(Base):
     """An image in a collection, with what its owner says of it there."""
 
     __tablename__ = "collection_image"
-    __table_args__ = (Index("collection_image_by_image", "image_id"),)
+    __table_args__ = (
+        Index("collection_image_by_image", "image_id"),
+        Index("collection_image_by_label", "collection_id", "label"),
+        Index(
+            "collection_image_by_metadata",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+        ),
+    )
 
     collection_id: Mapped[str] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"), primary_key=True)
     image_id: Mapped[str] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True)
@@ -276,3 +285,8 @@ class EmbeddingTable(Base):
     layer: Mapped[str]
     size: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # What was measured when its index was built (service/core/recall.py); null as long as there is none.
+    ef_search: Mapped[int | None]
+    recall: Mapped[float | None]  # recall@10 of the index, against exact search
+    num_measured: Mapped[int | None]  # vectors in the table at that time
+    measured_at: Mapped[datetime | None]

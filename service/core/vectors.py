@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from service.core.tables import EmbeddingTable, Image, Model
 
 EXACT_LIMIT = 20_000
-MAX_INDEXED_SIZE = 4000  # of a halfvec HNSW index; larger vectors are always searched exactly
+MAX_INDEXED_SIZE = 4000  # of a halfvec HNSW index; of larger vectors it holds the leading part
 TABLES_LOCK, INDEX_LOCK = 0x51_3C_20, 0x51_3C_21  # first halves of advisory lock keys
 
 
@@ -26,9 +26,16 @@ def table_name(table: EmbeddingTable) -> str:
     return f"emb_{table.number:d}"
 
 
+def is_indexed_whole(table: EmbeddingTable) -> bool:
+    """Whether an index can hold the table's vectors as they are."""
+    return table.size <= MAX_INDEXED_SIZE
+
+
 def indexed_expression(table: EmbeddingTable, vector: str = "h") -> str:
     """SQL of what the index holds: scaled to length 1, a vector is within half precision's range whatever its own."""
-    return f"l2_normalize({vector})::halfvec({table.size:d})"
+    if is_indexed_whole(table):
+        return f"l2_normalize({vector})::halfvec({table.size:d})"
+    return f"l2_normalize(subvector({vector}, 1, {MAX_INDEXED_SIZE:d}))::halfvec({MAX_INDEXED_SIZE:d})"
 
 
 def find_table(session: Session, model_id: str, layer: str) -> EmbeddingTable | None:
@@ -106,19 +113,29 @@ def count_missing(session: Session, table: EmbeddingTable) -> int:
     return int(session.execute(text(statement)).scalar_one())
 
 
-def needs_index(session: Session, table: EmbeddingTable) -> bool:
-    """Whether the table, by the database's own estimate, outgrew exact search and has no index yet."""
-    if table.size > MAX_INDEXED_SIZE:
-        return False
+def estimated_number(session: Session, table: EmbeddingTable) -> float:
+    """The number of the table's vectors, by the database's own estimate."""
     statement = "select reltuples from pg_class where oid = to_regclass(:table)"
-    estimate: float = session.execute(text(statement), {"table": table_name(table)}).scalar_one()
-    return estimate > EXACT_LIMIT and not has_index(session, table)
+    return float(session.execute(text(statement), {"table": table_name(table)}).scalar_one())
+
+
+def needs_index(session: Session, table: EmbeddingTable) -> bool:
+    """Whether the table has outgrown exact search, as far as the database knows, and has no index yet."""
+    return estimated_number(session, table) > EXACT_LIMIT and not has_index(session, table)
 
 
 def has_index(session: Session, table: EmbeddingTable) -> bool:
     """Whether the table has a whole index."""
     statement = "select indisvalid from pg_index where indexrelid = to_regclass(:index)"
     return bool(session.execute(text(statement), {"index": f"{table_name(table)}_hnsw"}).scalar_one_or_none())
+
+
+def build_megabytes(number: int, size: int) -> int:
+    """Memory in which a build holds its graph; one that doesn't fit is built many times slower. 4 GB at most.
+
+    A vector takes 2 bytes a value and 1,500 for its links and the allocator.
+    """
+    return min(4096, 64 + number * (2 * min(size, MAX_INDEXED_SIZE) + 1500) // 1_000_000)
 
 
 def build_index(engine: Engine, table: EmbeddingTable) -> None:
@@ -133,7 +150,9 @@ def build_index(engine: Engine, table: EmbeddingTable) -> None:
         if not connection.execute(text("select pg_try_advisory_lock(:lock, :number)"), lock).scalar_one():
             return
         try:
-            connection.execute(text("set maintenance_work_mem = '512MB'"))  # a graph beyond it builds many times slower
+            number = connection.execute(text(f"select count(*) from {name}")).scalar_one()  # noqa: S608  # from an integer
+            memory = {"megabytes": f"{build_megabytes(number, table.size)}MB"}
+            connection.execute(text("select set_config('maintenance_work_mem', :megabytes, false)"), memory)
             connection.execute(text(f"drop index concurrently if exists {name}_hnsw"))  # what a killed build left
             statement = f"""
                 create index concurrently {name}_hnsw on {name}

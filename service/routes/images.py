@@ -9,11 +9,13 @@ from starlette.concurrency import run_in_threadpool
 from service import bodies, image_store
 from service.attendance import AttendanceDep
 from service.collections import DEFAULT, find_collection
-from service.core.tables import CollectionImage, Image
+from service.core.tables import CollectionImage
 from service.deps import DatabaseDep, Services, ServicesDep, SessionDep, StorageDep
 from service.embedding import Timings, Vector, check_layer
+from service.filter_query import FilterQuery
 from service.image_store import LAYER, get_image
 from service.image_upload import upload_images
+from service.membership import list_members
 from service.model_cache import ServedModel
 from service.schemas.embeddings import Layer
 from service.schemas.images import (
@@ -66,18 +68,15 @@ async def create_images(request: Request, services: ServicesDep, response: Respo
 
 @router.get("")
 def list_images(
-    session: SessionDep, collection: CollectionQuery = DEFAULT, cursor: ImageCursor = None, limit: Limit = 50
+    session: SessionDep,
+    collection: CollectionQuery = DEFAULT,
+    cursor: ImageCursor = None,
+    limit: Limit = 50,
+    condition: FilterQuery = None,
 ) -> Page[ImageInCollection]:
     """The images of a collection, in order of id."""
     collection_id = find_collection(session, collection).id
-    statement = (
-        select(Image, CollectionImage)
-        .join(CollectionImage, CollectionImage.image_id == Image.id)
-        .where(CollectionImage.collection_id == collection_id, CollectionImage.image_id > (cursor or ""))
-        .order_by(CollectionImage.image_id)
-        .limit(limit + 1)
-    )
-    rows = session.execute(statement).all()
+    rows = list_members(session, collection_id, condition, after=cursor or "", limit=limit + 1)
     items = [show_member(image, member) for image, member in rows[:limit]]
     return Page[ImageInCollection](items=items, next=items[-1].id if len(rows) > limit else None)
 
@@ -162,12 +161,13 @@ async def get_image_neighbors(
     collection: CollectionQuery = DEFAULT,
     model: ModelQuery = None,
     k: Annotated[int, Query(ge=1, le=MAX_K, description="Neighbours, at most.")] = 10,
+    condition: FilterQuery = None,
 ) -> Neighbors:
     """The images of a collection that are most like a stored image, itself left out."""
     timings = Timings()
     searcher = Searcher(services, await services.embedding.models.get(model), timings)
     question = await searcher.by_image(image_id)
-    found = await searcher.answer([question], SearchOptions(collection=collection, k=k))
+    found = await searcher.answer([question], SearchOptions(collection=collection, k=k, filter=condition))
     response.headers.update(timings.header())
     return found[0]
 

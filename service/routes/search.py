@@ -6,8 +6,8 @@ from service import bodies
 from service.attendance import AttendanceDep
 from service.deps import ServicesDep
 from service.embedding import Timings
-from service.schemas.search import BatchResult, Neighbors, SearchForm, SearchRequest
-from service.search import Searcher
+from service.schemas.search import BatchResult, Groups, Neighbors, SearchForm, SearchRequest
+from service.search import Question, Searcher
 
 router = APIRouter(prefix="/v1/search", tags=["search"])
 
@@ -15,11 +15,12 @@ router = APIRouter(prefix="/v1/search", tags=["search"])
 @router.post("", openapi_extra=bodies.document(SearchForm, SearchRequest))
 async def search(
     request: Request, services: ServicesDep, response: Response, attendance: AttendanceDep
-) -> Neighbors | BatchResult:
-    """The images of a collection most like an image, a vector or examples, best first; `results` for a batch.
+) -> Neighbors | BatchResult | Groups:
+    """The images of a collection most like an image, a vector or examples, best first.
 
-    Up to 20,000 images in the collection the answer is exact. Beyond, an index finds nearly all neighbours; `exact`
-    searches without it. The header X-Model-Variant says which variant of the model embeds queries.
+    A batch has `results`, a search with `group_by` has `groups`. Scores are cosine similarities. Among up to 20,000
+    images, of the collection or that the filter holds for, the answer is exact. Beyond, an index finds nearly all
+    neighbours; `exact` searches without it. The header X-Model-Variant says which variant of the model embeds queries.
     """
     timings = Timings()
     async with bodies.read_body(request, SearchRequest, SearchForm) as body:
@@ -29,7 +30,16 @@ async def search(
             questions = [await attendance.result(searcher.by_file(await body.file.read()))]
         else:
             questions = await attendance.result(searcher.questions(body))
-    found = await searcher.answer(questions, body)
+    found = await _answer(searcher, questions, body)
     response.headers.update(timings.header() | {"X-Model-Variant": model.embedder.variant})
+    return found
+
+
+async def _answer(
+    searcher: Searcher, questions: list[Question], body: SearchRequest | SearchForm
+) -> Neighbors | BatchResult | Groups:
+    if body.group_by:
+        return await searcher.answer_in_groups(questions[0], body)
+    found = await searcher.answer(questions, body)
     is_batch = isinstance(body, SearchRequest) and body.queries is not None
     return BatchResult(results=found) if is_batch else found[0]

@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Json
 from service.collections import DEFAULT
 from service.core.ids import IMAGE_ID_PATTERN
 from service.core.tables import Collection, CollectionImage, Image
+from service.membership import MAX_KEYS
 from service.problems import Problem
-from service.schemas.fields import NAME_PATTERN, FromRow, Label, Text
+from service.schemas.fields import NAME_PATTERN, NO_NUL, FromRow, Label, Text
 
-Metadata = dict[Label, Text | bool | int | FiniteFloat | None]
+Key = Annotated[str, Field(pattern=NO_NUL, min_length=1, max_length=64)]
+Metadata = Annotated[dict[Key, Text | bool | int | FiniteFloat | None], Field(max_length=MAX_KEYS)]
 CollectionKey = Annotated[str, Field(pattern=NAME_PATTERN, description="Name or id of a collection.")]
 ModelKey = Annotated[str, Field(pattern=NAME_PATTERN, description="Id of a model, or an alias.")]
 
@@ -34,21 +36,37 @@ class ImagesForm(BaseModel):
     collection: CollectionKey = Field(DEFAULT, description="Name or id of a collection; a new name makes one.")
     label: Label | None = Field(None, description="Of every image that `labels` gives none.")
     labels: Json[list[Label | None]] | None = Field(None, description="A JSON list with a label or null for each file.")
-    metadata: Json[Annotated[Metadata, Field(max_length=64)]] = Field(
+    metadata: Json[Metadata] = Field(
         {}, description="A JSON object of your own notes, kept with every image of this request."
     )
+
+    on_duplicate: Literal["keep", "report", "reject"] = Field(
+        "keep",
+        description="What to do with a file that is nearly an image of the collection, or an earlier file:"
+        " keep it unseen, keep it and name the other one, or name the other one and don't keep it.",
+    )
+    duplicate_threshold: float = Field(0.95, gt=0, le=1, description="Least cosine similarity of near-duplicates.")
+
+
+class NearDuplicate(BaseModel):
+    """The image that an uploaded one is nearly."""
+
+    id: str
+    score: float = Field(description="Cosine similarity of the two vectors h.")
 
 
 class UploadedImage(BaseModel):
     """What became of one file."""
 
     filename: str | None
-    status: Literal["created", "exists", "failed"] = Field(
+    status: Literal["created", "exists", "failed", "rejected"] = Field(
         description="exists: the collection had it; a label or metadata that you gave is now the image's."
+        " rejected: a near-duplicate that you did not want."
     )
     id: str | None = Field(description="sha256 of the bytes; null if it failed.")
     label: str | None
     error: Problem | None = None
+    near_duplicate: NearDuplicate | None = Field(None, description="As `on_duplicate` asks.")
 
 
 class UploadResult(BaseModel):
@@ -114,6 +132,31 @@ class CollectionOut(BaseModel):
     name: str
     num_images: int
     created_at: datetime
+
+
+class MemberBody(BaseModel):
+    """What a collection is to say of an image."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Label | None = None
+    metadata: Metadata = {}
+
+
+class MemberChange(BaseModel):
+    """What to change of what a collection says of an image; the rest stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Label | None = Field(None, description="null: none any more.")
+    metadata: Metadata = Field({}, description="Keys to add, or to give another value.")
+    unset: list[Key] = Field([], max_length=MAX_KEYS, description="Keys of the metadata to take away.")
+
+
+class Removed(BaseModel):
+    """How many images were taken out of the collection."""
+
+    num_removed: int
 
 
 def show_member(image: Image, member: CollectionImage) -> ImageInCollection:

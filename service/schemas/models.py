@@ -34,6 +34,17 @@ class VariantOut(BaseModel):
     knn_overlap: float | None = Field(None, description="Mean share of the ten nearest that are the same.")
 
 
+class IndexOut(FromRow):
+    """A layer whose vectors are stored, and what its index finds of the exact answer."""
+
+    layer: str
+    size: int = Field(description="Values of a vector.")
+    recall: float | None = Field(description="recall@10 of the index, measured on 200 vectors; null without an index.")
+    ef_search: int | None = Field(description="Candidates that a search keeps, the fewest for that recall.")
+    num_measured: int | None = Field(description="Vectors at the time of the measurement.")
+    measured_at: datetime | None
+
+
 class ModelOut(BaseModel):
     """An exported encoder."""
 
@@ -48,6 +59,7 @@ class ModelOut(BaseModel):
     files: dict[str, FileOut]
     probes: dict[str, Any] = Field(description="The newest linear and kNN probe of h, by kind.")
     aliases: list[str] = Field(description="The aliases that serve it.")
+    indexes: list[IndexOut] = Field(description="The layers that are searched.")
     created_at: datetime
 
 

@@ -9,12 +9,13 @@ import pytest
 from sqlalchemy import select, text
 
 from service import image_store, promotion
-from service.core import jobs
+from service.core import jobs, model_files
+from service.core.aliases import SWITCH_LOCK, lock_switches
 from service.core.db import Database
 from service.core.storage import LocalStorage
 from service.core.tables import Alias, Image, Job, Model
 from service.image_store import NewImage, store_images
-from service.production import SWITCH_LOCK, lock_switches, queue_index
+from service.production import queue_index
 from tests.service.conftest import publish_model
 from tests.waiting import wait_until
 
@@ -130,13 +131,13 @@ def test_files_are_checked_before_the_transaction(
 ) -> None:
     """No connection is in use while a model's files are hashed."""
     in_use: list[int] = []
-    hash_file = promotion.sha256_of
+    hash_file = model_files.sha256_of
 
     def noting(path: object) -> str:
         in_use.append(database.engine.pool.checkedout())  # type: ignore[attr-defined]  # of a QueuePool
         return hash_file(path)  # type: ignore[arg-type]  # passed through
 
-    monkeypatch.setattr(promotion, "sha256_of", noting)
+    monkeypatch.setattr(model_files, "sha256_of", noting)
     promotion.verify(database, storage, models[0].id)
     assert in_use == [0]
 

@@ -7,19 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from models.config import IndexRecipe
 from models.embedder import Embedder
 from models.preprocess import ImageLimits, decode, to_input
 from service.core import jobs, vectors
+from service.core.aliases import SWITCH_LOCK
 from service.core.db import Database
-from service.core.errors import Unavailable
+from service.core.errors import Conflict, Unavailable
 from service.core.ids import new_id
 from service.core.settings import Settings, child_environment
 from service.core.storage import LocalStorage
-from service.core.tables import Image, Job, Model
+from service.core.tables import Alias, Image, Job, Model
 from tests.small_models import publish
 from tests.trainer.images import image_file
 from trainer import index
@@ -223,7 +225,7 @@ def test_images_are_indexed_by_the_variant_that_serves(
 def test_a_large_table_gets_its_index(
     database: Database, storage: LocalStorage, model: Model, job: Job, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the limit of exact search the job builds the index, also when no vector was missing."""
+    """Beyond the limit of exact search the job builds and measures the index, also when no vector was missing."""
     fill(database, storage)
     settings = Settings(data_dir=storage.root.parent, num_ort_threads=1)
     indexer = Indexer(settings, database, storage, run)
@@ -235,3 +237,87 @@ def test_a_large_table_gets_its_index(
             table = vectors.find_table(session, model.id, "h")
             assert table is not None
             assert vectors.has_index(session, table) is expected
+            assert (table.recall == 1) is expected
+
+
+def served(database: Database) -> str | None:
+    """The model in production."""
+    with database.transaction() as session:
+        alias = session.get(Alias, "production")
+        return alias and alias.model_id
+
+
+def test_an_alias_is_switched_once_all_have_their_vectors(
+    database: Database, storage: LocalStorage, model: Model, job: Job, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what came in the last moment; until then the alias serves the model before. A damaged one is passed over."""
+    before = publish(database, storage)
+    fill(database, storage)
+    store(database, storage, b"no image")
+    run.create(RunSpec(kind="index", recipe={"batch_size": 8, "promote_to": "production"}))
+    indexer = Indexer(Settings(data_dir=storage.root.parent, num_ort_threads=1), database, storage, run)
+    insert, lock, late = vectors.insert_vectors, index.lock_switches, []
+
+    def note_and_insert(*arguments: object) -> None:
+        assert served(database) == before.id
+        insert(*arguments)  # type: ignore[arg-type]  # passed through
+
+    def upload_and_lock(session: Session) -> None:
+        late.append(store(database, storage, image_file(99, size=(8, 8))))
+        lock(session)
+
+    monkeypatch.setattr(vectors, "insert_vectors", note_and_insert)
+    monkeypatch.setattr(index, "lock_switches", upload_and_lock)
+    result = indexer.index(model.id, Attempt(job.id, job.attempt))
+    assert (result["alias"], result["previous_model_id"]) == ("production", before.id)
+    assert served(database) == model.id
+    assert found_vectors(database, model, late).keys() == set(late)
+
+
+def test_an_upload_does_not_wait_for_many(
+    database: Database, storage: LocalStorage, model: Model, job: Job, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a batch of images that came in the last moment are embedded before the switch is tried again."""
+    fill(database, storage)
+    run.create(RunSpec(kind="index", recipe={"batch_size": 4, "promote_to": "production"}))
+    indexer = Indexer(Settings(data_dir=storage.root.parent, num_ort_threads=1), database, storage, run)
+    insert, lock, locked = vectors.insert_vectors, index.lock_switches, []
+
+    def insert_unlocked(*arguments: object) -> None:
+        with database.transaction() as session:
+            held = "select count(*) from pg_locks where locktype = 'advisory' and classid = :lock"
+            assert session.execute(text(held), {"lock": SWITCH_LOCK}).scalar_one() == 0
+        insert(*arguments)  # type: ignore[arg-type]  # passed through
+
+    def upload_and_lock(session: Session) -> None:
+        if not locked:
+            for seed in range(5):
+                store(database, storage, image_file(100 + seed, size=(8, 8)))
+        locked.append(True)
+        lock(session)
+
+    monkeypatch.setattr(vectors, "insert_vectors", insert_unlocked)
+    monkeypatch.setattr(index, "lock_switches", upload_and_lock)
+    assert indexer.index(model.id, Attempt(job.id, job.attempt))["num_indexed"] == NUM_IMAGES + 5
+    assert len(locked) == 2
+    assert served(database) == model.id
+
+
+def test_a_cancelled_job_and_a_damaged_model_switch_nothing(
+    database: Database, storage: LocalStorage, model: Model, job: Job, run: RunFolder
+) -> None:
+    """The alias stays where it was."""
+    before = publish(database, storage)
+    run.create(RunSpec(kind="index", recipe={"promote_to": "production"}))
+    indexer = Indexer(Settings(data_dir=storage.root.parent, num_ort_threads=1), database, storage, run)
+    with database.transaction() as session:
+        session.execute(update(Job).where(Job.id == job.id).values(status="cancelling"))
+    with pytest.raises(jobs.Fenced):
+        indexer.index(model.id, Attempt(job.id, job.attempt))
+    with database.transaction() as session:
+        session.execute(update(Job).where(Job.id == job.id).values(status="running"))
+        files = session.get_one(Model, model.id).files
+        session.get_one(Model, model.id).files = {**files, "more.bin": {"key": "none", "sha256": "", "num_bytes": 1}}
+    with pytest.raises(Conflict, match=r"more\.bin"):
+        indexer.index(model.id, Attempt(job.id, job.attempt))
+    assert served(database) == before.id

@@ -1,16 +1,20 @@
 """Nearest neighbours, against NumPy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
+from service.core import exact_search, index_search, vectors
 from service.core import nearest as module
-from service.core import vectors
 from service.core.db import Database
+from service.core.filters import Equals, Exists
+from service.core.members import count_members
 from service.core.nearest import MATRIX_QUERIES, nearest
-from service.core.tables import EmbeddingTable
+from service.core.tables import CollectionImage, EmbeddingTable
 from tests.service.core.stored_images import add_images, image_ids, model_of_size
 
 
@@ -38,7 +42,7 @@ def fill(session: Session, ids: list[str], h: NDArray[np.float32]) -> EmbeddingT
 @pytest.mark.parametrize("num_queries", [3, MATRIX_QUERIES + 2])
 def test_exact_search_is_numpys_order(database: Database, num_queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One by one and in a batch over several blocks: NumPy's order and scores, of the collection's images only."""
-    monkeypatch.setattr(module, "BLOCK_VALUES", 16 * 70)  # blocks of 70 of the 200 images
+    monkeypatch.setattr(exact_search, "BLOCK_VALUES", 16 * 70)  # blocks of 70 of the 200 images
     ids = image_ids(300)
     h = clustered(300, 16, seed=0)
     queries = clustered(num_queries, 16, seed=1)
@@ -103,6 +107,85 @@ def test_recall_with_the_index(database: Database, monkeypatch: pytest.MonkeyPat
         shared = [len(ids_found & best) / 10 for ids_found, best in zip(found_ids, expected, strict=True)]
         assert np.mean(shared) >= 0.98
         assert exact_ids == expected
+
+
+def test_a_filter_that_leaves_out_all_that_is_near(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the index gives up before it meets an image that the filter holds for, the answer is exact."""
+    monkeypatch.setattr(module, "EXACT_LIMIT", 100)
+    monkeypatch.setattr(index_search, "MAX_TOLD", 200)
+    ids = image_ids(1500)
+    h = clustered(1500, 16, seed=0)
+    query = clustered(1, 16, seed=1)
+    far = np.argsort(_fast_cosines(query, h)[0])[:400]
+    with database.transaction() as session:
+        collection = add_images(session, ids)
+        session.execute(
+            update(CollectionImage).where(CollectionImage.image_id.in_([ids[i] for i in far])).values(label="far")
+        )
+        table = fill(session, ids, h)
+    vectors.build_index(database.engine, table)
+    condition = Equals(op="equals", field="label", value="far")
+    with database.transaction() as session:
+        (hits,) = nearest(session, table, query, collection_id=collection, k=10, condition=condition)
+    assert [hit.image_id for hit in hits] == [ids[i] for i in far[::-1][:10]]
+
+
+def test_a_large_collection_is_counted_once_a_minute(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole collection that was large is; one with a filter, and a small one, are counted every time."""
+    now, counted = [100.0], []
+
+    def count(*arguments: Any) -> int:
+        counted.append(now[0])
+        return count_members(*arguments)
+
+    monkeypatch.setattr(module, "EXACT_LIMIT", 20)
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "count_members", count)
+    ids, h = image_ids(30), clustered(30, 4, seed=0)
+    with database.transaction() as session:
+        large, small = add_images(session, ids), add_images(session, ids[:20], name="small")
+        table = fill(session, ids, h)
+        for at, collection, condition, expected in (
+            (100.0, large, None, 1),
+            (159.0, large, None, 0),
+            (159.0, large, Exists(op="exists", field="label"), 1),
+            (161.0, large, None, 1),
+            (161.0, small, None, 1),
+            (161.0, small, None, 1),
+        ):
+            now[0] = at
+            counted.clear()
+            nearest(session, table, h[:1], collection_id=collection, k=3, condition=condition)
+            assert len(counted) == expected, (at, collection, condition)
+
+
+def test_vectors_too_long_for_an_index(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index holds their leading part, and the whole of them decides."""
+    monkeypatch.setattr(module, "EXACT_LIMIT", 100)
+    monkeypatch.setattr(vectors, "MAX_INDEXED_SIZE", 24)
+    ids = image_ids(1000)
+    h = clustered(1000, 32, seed=0)
+    queries = clustered(20, 32, seed=1)
+    with database.transaction() as session:
+        collection = add_images(session, ids)
+        table = fill(session, ids, h)
+    vectors.build_index(database.engine, table)
+    with database.transaction() as session:
+        before = _index_scans(session, table)
+        found = nearest(session, table, queries, collection_id=collection, k=10)
+    with database.transaction() as session:
+        assert _index_scans(session, table) >= before + 20
+    expected = cosines(queries, h)
+    nearest_ten = np.argsort(-expected, axis=1)[:, :10]
+    shared = [
+        len({hit.image_id for hit in hits} & {ids[i] for i in row})
+        for hits, row in zip(found, nearest_ten, strict=True)
+    ]
+    assert np.mean(shared) >= 9.8
+    for hits, row in zip(found, expected, strict=True):
+        np.testing.assert_allclose(
+            [hit.score for hit in hits], [row[ids.index(hit.image_id)] for hit in hits], atol=1e-6
+        )
 
 
 def _fast_cosines(queries: NDArray[np.float32], h: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -112,7 +112,7 @@ def test_a_models_tables_are_dropped_together(database: Database) -> None:
 
 
 def test_an_index_is_wanted_beyond_the_limit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table wants an index when it is larger than the limit, has none, and an index can hold its vectors."""
+    """A table wants an index when it is larger than the limit and has none, however long its vectors are."""
     ids = image_ids(30)
     monkeypatch.setattr(vectors, "EXACT_LIMIT", 20)
     with database.transaction() as session:
@@ -121,7 +121,7 @@ def test_an_index_is_wanted_beyond_the_limit(database: Database, monkeypatch: py
         for table in (small, large):
             vectors.insert_vectors(session, table, ids, np.ones((30, table.size), np.float32))
             session.execute(text(f"analyze {vectors.table_name(table)}"))
-        assert [vectors.needs_index(session, table) for table in (small, large)] == [True, False]
+        assert [vectors.needs_index(session, table) for table in (small, large)] == [True, True]
         monkeypatch.setattr(vectors, "EXACT_LIMIT", 30)
         assert not vectors.needs_index(session, small)
     monkeypatch.setattr(vectors, "EXACT_LIMIT", 20)
@@ -129,6 +129,12 @@ def test_an_index_is_wanted_beyond_the_limit(database: Database, monkeypatch: py
     with database.transaction() as session:
         assert vectors.has_index(session, small)
         assert not vectors.needs_index(session, small)
+
+
+def test_a_build_has_room_for_its_graph() -> None:
+    """A little for a little, 2.5 GB for a million vectors of 512, and never more than 4 GB."""
+    sizes = [(1000, 512), (1_000_000, 512), (1_000_000, 8192), (10**8, 512)]
+    assert [vectors.build_megabytes(*size) for size in sizes] == [66, 2588, 4096, 4096]
 
 
 def test_two_builds_at_once_leave_one_index(database: Database) -> None:

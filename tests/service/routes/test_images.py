@@ -3,6 +3,7 @@
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image as PillowImage
 from sqlalchemy import func, select
 
+from service import image_upload
 from service.core import vectors
+from service.core.aliases import switch
 from service.core.db import Database
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
@@ -31,7 +34,14 @@ def test_an_upload_is_on_disk_and_embedded(
         api, contents, collection="pets", labels=["cat", None, "dog"], label="pet", metadata={"source": "me"}
     )
     assert items == [
-        {"filename": f"{i}.png", "status": "created", "id": id_of(content), "label": label, "error": None}
+        {
+            "filename": f"{i}.png",
+            "status": "created",
+            "id": id_of(content),
+            "label": label,
+            "error": None,
+            "near_duplicate": None,
+        }
         for i, (content, label) in enumerate(zip(contents, ("cat", "pet", "dog"), strict=True))
     ]
     assert sorted(path.read_bytes() for path in stored_blobs(api_settings)) == sorted(contents)
@@ -62,6 +72,12 @@ def test_a_file_fails_alone(api: httpx.Client, api_settings: Settings, database:
     assert sorted(path.read_bytes() for path in stored_blobs(api_settings)) == sorted([picture(0), picture(2)])
     with database.transaction() as session:
         assert session.scalar(select(func.count()).select_from(Image)) == 2
+
+
+def test_an_upload_without_any_image(api: httpx.Client, api_settings: Settings) -> None:
+    """Where all files are bad each has its error, and nothing is stored."""
+    assert [item["status"] for item in upload(api, [b"no image", b""], collection="pets")] == ["failed", "failed"]
+    assert stored_blobs(api_settings) == []
 
 
 def test_nothing_is_left_of_an_upload_that_fails(api: httpx.Client, api_settings: Settings, database: Database) -> None:
@@ -262,6 +278,29 @@ def test_an_outgrown_table_gets_its_index_by_a_job(
     with database.transaction() as session:
         (job,) = session.scalars(select(Job)).all()
         assert (job.kind, job.model_id, job.status) == ("index", model.id, "queued")
+
+
+def test_an_upload_that_a_switch_overtakes_is_found_by_both(
+    api: httpx.Client, database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is acknowledged it has a vector of the model that serves by then, too."""
+    old, new = publish(database, storage), publish(database, storage, alias=None)
+    store_images = image_upload.store_images
+
+    def store_and_switch(*arguments: Any, **options: Any) -> Any:
+        kept = store_images(*arguments, **options)
+        with database.transaction() as session:
+            switch(session, "production", new.id)
+        return kept
+
+    monkeypatch.setattr(image_upload, "store_images", store_and_switch)
+    (item,) = upload(api, [picture(0)])
+    assert item["status"] == "created"
+    with database.transaction() as session:
+        for model in (old, new):
+            table = vectors.find_table(session, model.id, "h")
+            assert table is not None
+            assert vectors.stored_vectors(session, table, [item["id"]])
 
 
 def test_a_hundred_images_are_one_transaction(api: httpx.Client, database: Database, storage: LocalStorage) -> None:

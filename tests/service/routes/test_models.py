@@ -11,7 +11,7 @@ from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
-from service.core.tables import Alias, Model
+from service.core.tables import Alias, EmbeddingTable, Model
 from tests.service.conftest import add_dataset, add_image, add_model, publish_model
 
 ONNX = bytes(range(256)) * 40
@@ -32,6 +32,19 @@ def test_a_model_is_shown_without_storage_keys(api: httpx.Client, model_id: str)
     assert model["variants"]["float32"]["status"] == "published"
     assert model["aliases"] == []
     assert api.get("/v1/models").json() == {"items": [model], "next": None}
+
+
+def test_what_its_index_finds_is_shown(api: httpx.Client, database: Database, model_id: str) -> None:
+    """A layer that is stored has null figures until its index was measured."""
+    with database.transaction() as session:
+        table = vectors.ensure_table(session, session.get_one(Model, model_id), "h")
+    unmeasured = {"recall": None, "ef_search": None, "num_measured": None, "measured_at": None}
+    assert api.get(f"/v1/models/{model_id}").json()["indexes"] == [{"layer": "h", "size": 8, **unmeasured}]
+    with database.transaction() as session:
+        row = session.get_one(EmbeddingTable, table.number)
+        row.recall, row.ef_search, row.num_measured = 0.997, 150, 30_000
+    (shown,) = api.get(f"/v1/models/{model_id}").json()["indexes"]
+    assert (shown["recall"], shown["ef_search"], shown["num_measured"]) == (0.997, 150, 30_000)
 
 
 def test_a_file_is_downloaded_whole_in_parts_or_not_at_all(api: httpx.Client, model_id: str) -> None:

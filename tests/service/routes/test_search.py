@@ -1,5 +1,6 @@
 """Search over HTTP."""
 
+import json
 from typing import Any
 
 import httpx
@@ -112,6 +113,51 @@ def test_a_batch_is_its_searches_one_by_one(api: httpx.Client) -> None:
         check(result["items"], [item["id"] for item in alone], [item["score"] for item in alone])
 
 
+@pytest.mark.usefixtures("gallery")
+def test_a_filter_leaves_what_it_holds_for(api: httpx.Client) -> None:
+    """By JSON and by form the filter's images come in the order that they have without it; min_score cuts these."""
+    some = {f"label {i}" for i in (2, 3, 7, 9)}
+    condition = {"op": "in", "field": "label", "values": sorted(some)}
+    everything = search(api, image_id=IDS[3])["items"]
+    items = search(api, image_id=IDS[3], filter=condition)["items"]
+    assert items == [item for item in everything if item["label"] in some]
+    assert search(api, image_id=IDS[3], filter=condition, min_score=items[1]["score"] - 1e-6)["items"] == items[:2]
+    data = {"collection": "pets", "k": "20", "filter": json.dumps(condition)}
+    by_form = api.post("/v1/search", files={"file": ("3.png", CONTENTS[3])}, data=data).json()["items"]
+    assert [item["id"] for item in by_form] == [IDS[3], *(item["id"] for item in items)]
+    query = {"collection": "pets", "k": 20, "filter": json.dumps(condition)}
+    assert api.get(f"/v1/images/{IDS[3]}/neighbors", params=query).json()["items"] == items
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 5])
+@pytest.mark.usefixtures("gallery")
+def test_groups_are_the_labels_of_the_nearest(api: httpx.Client, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels in the order of their best image, each with its best ones; those without a label are one, too."""
+    labels = ["a", "b", None, "c"]
+    for i, id_ in enumerate(IDS):
+        api.put(f"/v1/collections/pets/images/{id_}", json={"label": labels[i * i % 7 % 4]})
+    everything = search(api, image_id=IDS[0])["items"]
+    expected_groups: dict[str | None, list[dict[str, Any]]] = {}
+    for item in everything:
+        expected_groups.setdefault(item["label"], []).append(item)
+    found = search(api, image_id=IDS[0], group_by="label", k=number, group_size=2)["groups"]
+    expected_ones = [{"label": label, "items": items[:2]} for label, items in expected_groups.items()]
+    assert found == expected_ones[:number]
+
+
+@pytest.mark.usefixtures("gallery")
+def test_a_far_label_is_found_as_well(api: httpx.Client) -> None:
+    """A second label is found though all but the last of the images have the first."""
+    order = [item["id"] for item in search(api, image_id=IDS[0])["items"]]
+    for id_ in order:
+        api.put(f"/v1/collections/pets/images/{id_}", json={"label": "near" if id_ != order[-1] else "far"})
+    found = search(api, image_id=IDS[0], group_by="label", k=2, group_size=1)["groups"]
+    assert [(group["label"], [item["id"] for item in group["items"]]) for group in found] == [
+        ("near", [order[0]]),
+        ("far", [order[-1]]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -125,6 +171,11 @@ def test_a_batch_is_its_searches_one_by_one(api: httpx.Client) -> None:
         ({"vector": [1.0], "k": 0}, "k"),
         ({"vector": [1.0], "min_score": 2}, "min_score"),
         ({"vector": [1.0], "colection": "x"}, "colection"),
+        ({"vector": [1.0], "filter": {"op": "equals", "field": "x", "value": 1}}, "filter.field"),
+        ({"vector": [1.0], "filter": {"op": "not", "filter": {"op": "in", "field": "label"}}}, "filter.filter.values"),
+        ({"vector": [1.0], "filter": {"op": "nor"}}, "filter.op"),
+        ({"queries": [{"vector": [1.0]}], "group_by": "label"}, "group_by"),
+        ({"vector": [1.0], "group_by": "label", "k": 101}, "k"),
     ],
 )
 def test_a_bad_field_is_named(api: httpx.Client, body: dict[str, Any], field: str) -> None:
