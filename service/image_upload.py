@@ -35,7 +35,10 @@ async def upload_images(services: Services, form: ImagesForm, timings: Timings) 
     """
     check_number(len(form.files), services.settings.max_images_per_request)
     files = await _read(form)
-    distinct = list({file.id: file for file in reversed(files)}.values())  # of equal files, the first
+    firsts: dict[str, _File] = {}
+    for file in files:
+        firsts.setdefault(file.id, file)
+    distinct = list(firsts.values())  # in order: an image may be the twin of one before it
     find = services.embedding.models.find if form.on_duplicate == "keep" else services.embedding.models.get
     model = await find(PRODUCTION)  # without one there is nothing to compare
     with services.embedding.admitted([file.content for file in distinct], model):
