@@ -44,6 +44,10 @@ PIDS = (
     "path = f'{sys.argv[1]}/{rank}'; open(path + '.partial', 'w').write(str(os.getpid()));"
     " os.rename(path + '.partial', path); "
 )
+BOTH_RUN = (  # else the launcher kills a rank that has not said its process id yet
+    "next(_ for _ in iter(lambda: time.sleep(0.01), 1)"
+    " if all(os.path.exists(f'{sys.argv[1]}/{rank}') for rank in (4, 5))); "
+)
 
 
 def pid_of(folder: Path, rank: int) -> int:
@@ -74,7 +78,7 @@ def test_each_rank_has_the_environment_of_torchrun(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_a_failure_ends_all_and_its_cause_is_named(tmp_path: Path, script: str, rank: int, returncode: int) -> None:
     """Killed, failed, killed after another had noticed, silent: the status is 1 and nobody is left."""
-    process = launch(tmp_path, PIDS + script)
+    process = launch(tmp_path, PIDS + BOTH_RUN + script)
     assert process.wait(15) == 1
     assert first_loss(tmp_path) == {"rank": rank, "returncode": returncode}
     assert not any(is_alive(pid_of(tmp_path, rank)) for rank in (4, 5))
