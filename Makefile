@@ -31,8 +31,8 @@ up: setup ## the whole service in the foreground, on DATA_DIR, HOST and PORT
 	$(BIN)/simclr up --data-dir $(DATA_DIR) --host $(HOST) --port $(PORT)
 
 test: setup ## all tests, with a real PostgreSQL, Redis and HTTP
-	$(BIN)/pytest -n 2 --dist loadfile tests/models tests/service
-	$(BIN)/pytest --ignore tests/models --ignore tests/service  # training takes all cores, and faults are timed
+	$(BIN)/pytest -n 2 --dist loadfile tests/models tests/service tests/trainer/augment tests/trainer/losses tests/trainer/probes
+	$(BIN)/pytest tests/trainer/test_*.py tests/test_*.py  # training takes all cores, and faults are timed: one by one
 
 mutations: setup ## break the mathematics line by line: the tests have to notice each
 	$(BIN)/python -m tests.mutations
