@@ -271,11 +271,12 @@ def test_a_reader_of_events_misses_none_while_many_write(database: Database) -> 
     seen: list[JobEvent] = []
     with ThreadPoolExecutor(num_writers) as pool:
         writers = [pool.submit(write, writer) for writer in range(num_writers)]
-        while not all(writer.done() for writer in writers) or len(seen) < 2 + num_writers * num_each:
+        while True:
+            are_done = all(writer.done() for writer in writers)  # before it looks: the last may end in between
             with database.transaction() as session:
                 new = jobs.events_after(session, job.id, seen[-1].id if seen else 0, 10)
             seen += new
-            if not new and all(writer.done() for writer in writers):
+            if are_done and not new:
                 break
         for future in writers:
             future.result()
