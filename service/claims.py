@@ -3,7 +3,7 @@
 A claim is of a difference between two accuracies. It holds if the difference is above the half-width of its 95%
 interval, doesn't if it is below minus that, and else nothing was decided. The half-width is that of two independent
 test sets, sqrt(a^2 + b^2) of the half-widths a and b: all accuracies here are of the same test images, so that what
-is decided is decided with room. A claim that something is indistinguishable is taken as one of a difference too.
+is decided is decided with room.
 """
 
 import math
