@@ -64,9 +64,13 @@ the `cursor` of the following page, or null after the last.
 
 
 def _spare_the_collector() -> None:
-    """Have the garbage collector pass over what lives as long as the process: 0.1 s in every request that met it."""
+    """Have the garbage collector pass over what lives as long as the process: 0.1 s in every request that met it.
+
+    And have it look at the young after 10,000 new objects, not 700, which is several times in each request.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

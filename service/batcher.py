@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.embedder import Embedder
+from service.scheduling import give_way
 
 MAX_BATCH = 64
 
@@ -49,7 +50,7 @@ class Batcher:
     """Computes embeddings for the requests of one event loop."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+        self._thread = ThreadPoolExecutor(1, "embed", initializer=give_way)
         self._waiting: deque[_Part] = deque()
         self._runner: asyncio.Task[None] | None = None
 

@@ -24,6 +24,7 @@ from PIL import Image
 from models.config import Preprocessing
 from models.preprocess import ImageLimits, UndecodableImage, decode, to_input
 from service.core.child import die_with_parent
+from service.scheduling import give_way
 
 LENGTHS = struct.Struct(">II")  # of the header and of the body
 MEMORY_BYTES = 2**30  # above what the process has at its start
@@ -43,6 +44,7 @@ def main() -> None:
     parent_pid, limits = int(sys.argv[1]), ImageLimits(*json.loads(sys.argv[2]))
     die_with_parent(parent_pid, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this
+    give_way()
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

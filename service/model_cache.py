@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, literal_column, select
 from sqlalchemy.exc import ProgrammingError
 from starlette.concurrency import run_in_threadpool
 
@@ -24,7 +24,9 @@ from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
 from service.production import PRODUCTION
+from service.scheduling import giving_way
 
+ROW_VERSION: ColumnElement[str] = literal_column("model.xmin::text")  # the transaction that wrote the row last
 MEMORY_FACTOR = 2  # of a loaded model over its file: ONNX Runtime keeps weights also as its kernels take them
 
 log = structlog.get_logger(__name__)
@@ -61,6 +63,7 @@ class ModelCache:
         self._storage = storage
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # by id and the sha256 of the file that serves
         self._last: dict[str, ServedModel] = {}  # by the alias that served it last
+        self._rows: dict[str, tuple[str, Model]] = {}  # by id, with the version that was read
         self._loading = asyncio.Lock()
         self._next: dict[str, asyncio.Task[Model | None]] = {}  # look-ups that haven't begun, by name
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -111,9 +114,21 @@ class ModelCache:
             return await run_in_threadpool(self._resolve, name)
 
     def _resolve(self, name: str) -> Model | None:
-        with self._database.transaction() as session:
-            of_alias = select(Alias.model_id).where(Alias.name == name)
-            return session.scalars(select(Model).where((Model.id == name) | Model.id.in_(of_alias))).first()
+        """The row behind a name; it is read again only when it has changed: of its JSON, most is not for serving."""
+        of_alias = select(Alias.model_id).where(Alias.name == name)
+        found = (Model.id == name) | Model.id.in_(of_alias)
+        with self._database.glance() as session:
+            now = session.execute(select(Model.id, ROW_VERSION).where(found)).one_or_none()
+        if now is None:
+            return None
+        id_, version = now
+        if self._rows.get(id_, ("",))[0] != version:
+            with self._database.transaction() as session:
+                row = session.get(Model, id_)
+            if row is None:
+                return None
+            self._rows[id_] = (version, row)
+        return self._rows[id_][1]
 
     async def warm_production(self) -> None:
         """Have the model in production loaded before the first request; without one, or a database, go on without."""
@@ -144,7 +159,7 @@ class ModelCache:
         return served
 
     def _open(self, row: Model, variant: Variant) -> ServedModel:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, giving_way():  # ONNX Runtime starts its threads
             path = fetch_onnx(self._storage, row, variant, Path(folder))
             embedder = Embedder(path, num_threads=self._settings.num_ort_threads)
         try:

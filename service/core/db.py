@@ -52,11 +52,18 @@ class Database:
     def __init__(self, database_url: str) -> None:
         self.engine = connect(database_url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._glances = sessionmaker(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """A session that commits when the block ends, or rolls back if it raises."""
         with self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def glance(self) -> Iterator[Session]:
+        """A session for one reading statement, without the two round trips of a transaction around it."""
+        with self._glances() as session:
             yield session
 
     def close(self) -> None:

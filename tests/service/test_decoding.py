@@ -62,6 +62,16 @@ def children() -> list[psutil.Process]:
     return [child for child in decoders() if child.pid not in OTHERS]
 
 
+def test_decoders_give_way() -> None:
+    """They are scheduled as processes that compute, which the event loop needn't wait for."""
+
+    async def use(pool: DecodingPool) -> list[int]:
+        await pool.start()
+        return [os.sched_getscheduler(child.pid) for child in children()]
+
+    assert with_pool(use, num_decoders=2) == [os.SCHED_BATCH] * 2
+
+
 def test_inputs_are_those_of_training_and_indexing() -> None:
     """Bit for bit what those store and make of it, of a JPEG that is decoded reduced too; sizes are the file's."""
     sizes = {"png": (21, 34), "jpeg": (600, 700), "webp": (21, 34)}

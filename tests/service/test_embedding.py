@@ -170,6 +170,20 @@ def test_look_ups_are_shared_and_never_stale(
     assert with_embedding(database, storage, use) == [first, *[second] * 20]
 
 
+def test_a_row_is_read_when_it_has_changed(database: Database, storage: LocalStorage) -> None:
+    """What a probe or an export writes into a model's row is seen by the next request; an unchanged row is the same."""
+    model = publish(database, storage)
+
+    async def use(embedding: Embedding) -> list[bool]:
+        first, second = [await embedding.models.get() for _ in range(2)]
+        with database.transaction() as session:
+            session.get_one(Model, model.id).probes = {"linear_probe": {"top1": 0.5}}
+        row = embedding.models._resolve(model.id)
+        return [first.row is second.row, row is not None and row.probes == {"linear_probe": {"top1": 0.5}}]
+
+    assert with_embedding(database, storage, use) == [True, True]
+
+
 def test_the_least_recently_used_model_leaves(database: Database, storage: LocalStorage) -> None:
     """As many models stay loaded as the budget holds, and many requests at once load a model once."""
     models = [publish(database, storage, alias=None) for _ in range(3)]
