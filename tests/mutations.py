@@ -568,11 +568,12 @@ def main() -> int:
     survivors = 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         tests = " ".join(sorted({file for mutation in mutations for file in mutation.tests.split()}))
-        if run_tests(copy_tree(Path(folder)), tests):
-            sys.exit(f"the tests fail without any change: pytest {tests}")
+        unbroken = pool.submit(run_tests, copy_tree(Path(folder)), tests)
         for mutation, result in zip(mutations, pool.map(lambda m: outcome(m, Path(folder)), mutations), strict=True):
             print(f"{result:12} {mutation.name:40} {mutation.file}", flush=True)
             survivors += result != "caught"
+        if unbroken.result():
+            sys.exit(f"the tests fail without any change: pytest {tests}")
     print(f"{len(mutations) - survivors} of {len(mutations)} caught")
     return 1 if survivors else 0
 
