@@ -210,12 +210,17 @@ class Indexer:
         with self._database.transaction() as session:
             session.execute(text(f"analyze {vectors.table_name(table)}"))
             is_needed = vectors.needs_index(session, table)
+        with self._database.transaction() as session:  # another one sees what ANALYZE counted
+            is_full_of_dead = vectors.needs_compacting(session, table)
         if is_needed:
             self._run.emit("stage", stage="build the index")
             vectors.build_index(self._database.engine, table)
+        elif is_full_of_dead:
+            self._run.emit("stage", stage="compact the index")
+            vectors.compact_index(self._database.engine, table)
         with self._database.transaction() as session:
             is_unknown = recall.needs_measuring(session, table)
-        if is_unknown:
+        if is_unknown or is_full_of_dead:  # recall differs from build to build
             self._run.emit("stage", stage="measure the index")
             recall.measure(self._database, table)
 
