@@ -40,11 +40,13 @@ def _forget(session: Session, condition: ColumnElement[bool]) -> list[str]:
 
 
 def _is_kept() -> ColumnElement[bool]:
-    return (Job.kind == "map") & Job.result["map"].as_string().is_not(None)
+    is_kept: ColumnElement[bool] = (Job.kind == "map") & Job.result["map"].as_string().is_not(None)
+    return is_kept
 
 
 def _of_collection(collection_id: str) -> ColumnElement[bool]:
-    return Job.recipe["collection_id"].astext == collection_id
+    is_of: ColumnElement[bool] = Job.recipe["collection_id"].astext == collection_id
+    return is_of
 
 
 def _folder(job_id: str) -> str:
