@@ -20,7 +20,7 @@ from pyarrow import parquet
 from service.arrow_stream import ARROW
 from service.core.child import die_with_parent
 
-MEMORY_BYTES = 2**28  # above what the process has at its start, and the file itself
+MEMORY_BYTES = 2**29  # above what the process has at its start, and the file itself
 MAX_BATCH_BYTES = 2**26
 ID_BYTES = 32  # of an image's id: a sha256, which nothing makes smaller
 TEXTS = ("id", "label", "metadata", "filename")

@@ -210,8 +210,8 @@ def peak_from_here() -> int:
     ("number", "label_bytes", "limit"),
     [
         (2_000_000, 1, "more rows than ids fit in the file"),
-        (3, 40_000_000, "3 rows take more than 67,108,864 bytes"),
-        (1, 300_000_000, "takes more than 268,435,456 bytes of memory"),
+        (3, 24_000_000, "3 rows take more than 67,108,864 bytes"),
+        (1, 560_000_000, "takes more than 536,870,912 bytes of memory"),
     ],
     ids=["rows", "batch", "memory"],
 )
