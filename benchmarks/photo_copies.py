@@ -80,7 +80,9 @@ def ranks_of(
     """By distortion and method, the place of each photograph among what its copy finds."""
     hashes = hashes_of(photo.content for photo in photos)
     ranks: dict[str, dict[str, Ranks]] = {name: {method: [] for method in METHODS} for name in (ORIGINAL, *DISTORTIONS)}
-    for number, (photo, id_) in enumerate(track(list(zip(photos, ids, strict=True)), "search", Console(stderr=True))):
+    for number, (photo, id_) in enumerate(
+        track(list(zip(photos, ids, strict=True)), "search", console=Console(stderr=True))
+    ):
         for name, copy in {ORIGINAL: photo.content, **copies_of(photo.content)}.items():
             for method, model in models.items():
                 hits = client.search_by_image("copy.jpg", copy, collection=collection, k=K, model=model)
