@@ -45,8 +45,8 @@ check: setup ## what CI runs: format, lint, types, import contracts, tests, muta
 	$(MAKE) test
 	$(MAKE) mutations
 
-bench: setup ## how often a copy of a photo finds its original with the demo's model; DATA=folder-or-archive
-	$(BIN)/python benchmarks/photo_copies.py --data-dir $(DATA_DIR) --port $(PORT) --photos "$(DATA)"
+bench: setup ## how often a distorted copy of a photograph finds its original, after a short training; DATA=folder-or-archive
+	$(BIN)/python benchmarks/photo_copies.py --port $(PORT) --photos "$(DATA)"
 
 serving: setup ## what serving costs beside ONNX Runtime and a simple endpoint, a flood, switches; DATA=tar of photographs
 	$(BIN)/python benchmarks/serve.py $(if $(DATA),--photos "$(DATA)")

@@ -20,12 +20,25 @@ from threading import Lock
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]  # it ships no types
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime  # type: ignore[import-untyped]  # as above
 
 from models.config import Preprocessing
 from models.variants import Variant
 
 FORMAT_VERSION = 2  # of the ONNX file's inputs, outputs and metadata, and of model.json
 READABLE_VERSIONS = (1, FORMAT_VERSION)  # 1 has h and z alone, and float32
+
+# What ONNX Runtime raises where a model is no model, or doesn't run: kinds that have nothing in common but Exception.
+REFUSALS = (
+    runtime.EPFail,
+    runtime.Fail,
+    runtime.InvalidArgument,
+    runtime.InvalidGraph,
+    runtime.InvalidProtobuf,
+    runtime.NoModel,
+    runtime.NotImplemented,
+    runtime.RuntimeException,
+)
 
 # The default cuDNN search times every algorithm anew for each batch size it meets, which takes seconds.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
@@ -35,16 +48,21 @@ class Embedder:
     """Computes h or another layer of decoded images. Threads may share one.
 
     `num_threads` is ONNX Runtime's threads a call; 0 takes one a core. The file may be deleted once it is open.
-    Raises ValueError if it was exported in another format version.
+    Raises ValueError if ONNX Runtime can't open it, or it was exported in another format version.
     """
 
     def __init__(self, path: Path, *, num_threads: int) -> None:
         self._num_threads = num_threads
-        self._session = _session(path, num_threads)
+        try:
+            self._session = _session(path, num_threads)
+        except REFUSALS as error:  # its message tells of folders of the server
+            raise ValueError(f"{path.name}: ONNX Runtime can't open it ({type(error).__name__})") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if metadata.get("format_version") not in map(str, READABLE_VERSIONS):
             readable = " and ".join(map(str, READABLE_VERSIONS))
-            raise ValueError(f"{path}: format version {metadata.get('format_version')}, this release reads {readable}")
+            raise ValueError(
+                f"{path.name}: format version {metadata.get('format_version')}, this release reads {readable}"
+            )
         self.preprocessing = Preprocessing.model_validate_json(metadata["preprocessing"])
         self.layers: dict[str, int] = json.loads(metadata["layers"])  # name -> D, first to last
         self.variant: Variant = json.loads(metadata.get("variant", '"float32"'))

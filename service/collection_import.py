@@ -8,20 +8,18 @@ A thousand rows are one transaction. A file with a mistake is taken up to the th
 """
 
 import re
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
 from pydantic import BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.arrow_stream import ARROW
 from service.collection_export import LAYER, MODEL
 from service.collections import ensure_collection
 from service.core import vectors
@@ -31,6 +29,7 @@ from service.core.ids import ID_PATTERN, IMAGE_ID_PATTERN
 from service.core.tables import CollectionImage, EmbeddingTable, Image, Model
 from service.schemas.fields import Label, Text
 from service.schemas.images import Metadata
+from service.table_reading import read_batches
 
 BATCH_ROWS = 1000
 MAX_UNKNOWN_SHOWN = 20
@@ -61,29 +60,19 @@ class Imported:
 
 
 def import_file(database: Database, path: Path, media_type: str, collection: str) -> Imported:
-    """Take the rows of a file in. Raises Invalid for what is no such table, or a row that isn't right."""
+    """Take the rows of a file in.
+
+    Raises Invalid for what is no such table, or a row that isn't right, and TooLarge for what unpacks to too much.
+    """
     result = Imported()
-    try:
-        schema, batches = _open(path, media_type)
-        table = _table(database, schema)
+    with closing(read_batches(path, media_type, BATCH_ROWS)) as batches:
+        table = _table(database, next(batches).schema)
         for batch in batches:
             first_row = result.num_imported + result.num_unknown
             rows, h = _validated(batch, first_row), _vectors(batch, table, first_row)
             with database.transaction() as session:
                 _take(session, rows, h, table, collection, result)
-    except (pa.ArrowException, OSError) as error:
-        message = str(error).partition("\n")[0][:300]
-        raise Invalid(f"the file can't be read as {media_type}: {message}", code="unreadable_table") from error
     return result
-
-
-def _open(path: Path, media_type: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    if media_type == ARROW:
-        reader = pa.ipc.open_stream(pa.memory_map(str(path)))
-        parts = (batch.slice(i, BATCH_ROWS) for batch in reader for i in range(0, batch.num_rows, BATCH_ROWS))
-        return reader.schema, parts
-    file = parquet.ParquetFile(path)
-    return file.schema_arrow, file.iter_batches(batch_size=BATCH_ROWS)
 
 
 def _table(database: Database, schema: pa.Schema) -> EmbeddingTable | None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from service.core.errors import Conflict, Invalid, NotFound
 from service.core.ids import ID_PATTERN, new_id
+from service.core.maps import forget_maps_of_collection
 from service.core.tables import Collection, CollectionImage, Image
 
 DEFAULT = "default"
@@ -68,7 +69,7 @@ def delete_collection(session: Session, key: str) -> list[str]:
     image_ids = lock_images(session, session.scalars(members).all())
     session.delete(collection)
     session.flush()
-    return delete_orphans(session, image_ids)
+    return delete_orphans(session, image_ids) + forget_maps_of_collection(session, collection.id)
 
 
 def lock_images(session: Session, image_ids: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ console = Console()
 Url = Annotated[str, typer.Option("--url", envvar="SIMCLR_URL", help="Address of the service.")]
 Limit = Annotated[int, typer.Option(help="Rows at most.")]
 LOCAL = "http://127.0.0.1:8000"
-KINDS = "pretrain, finetune, linear_probe, knn_probe, layer_sweep, transform_probe, export, ablation or index"
+KINDS = "pretrain, finetune, linear_probe, knn_probe, layer_sweep, transform_probe, export, ablation, index or map"
 
 
 @dataclass(frozen=True)

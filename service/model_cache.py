@@ -3,8 +3,6 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -19,7 +17,7 @@ from service import canary
 from service.admission import Work
 from service.core.db import AWAY, Database
 from service.core.errors import Conflict, NotFound, Unavailable
-from service.core.model_files import fetch_onnx, serving_variant
+from service.core.model_files import open_variant, serving_variant
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
@@ -72,7 +70,7 @@ class ModelCache:
         """The model with an id or alias, by default the one in production.
 
         While the database is away, an alias gives the model that it gave last. Raises NotFound, Conflict
-        (`no_production_model`) or Unavailable (`model_damaged`).
+        (`no_production_model`) or Unavailable (`model_damaged`, `unreadable_model`, `canary_failed`).
         """
         served = await self.find(name or PRODUCTION)
         if served:
@@ -138,7 +136,10 @@ class ModelCache:
             log.warning("production_not_loaded", error=str(error))
 
     async def preload(self, model_id: str) -> None:
-        """Have a model loaded, so that a switch to it keeps nobody waiting. Raises Conflict (`canary_failed`)."""
+        """Have a model loaded, so that a switch to it keeps nobody waiting.
+
+        Raises Conflict (`unreadable_model`, `canary_failed`).
+        """
         try:
             await self.get(model_id)
         except Unavailable as error:
@@ -159,9 +160,8 @@ class ModelCache:
         return served
 
     def _open(self, row: Model, variant: Variant) -> ServedModel:
-        with TemporaryDirectory() as folder, giving_way():  # ONNX Runtime starts its threads
-            path = fetch_onnx(self._storage, row, variant, Path(folder))
-            embedder = Embedder(path, num_threads=self._settings.num_ort_threads)
+        with giving_way():  # ONNX Runtime starts its threads
+            embedder = open_variant(self._storage, row, variant, self._settings.num_ort_threads)
         try:
             seconds = canary.check(embedder)
         except canary.CanaryFailed as error:

@@ -11,7 +11,7 @@ from models.layers import unknown_layer
 from models.probing import knn_obstacle, probe_obstacle, transform_obstacle
 from service.core.errors import Conflict, Invalid
 from service.core.gang import Gang
-from service.core.tables import Dataset, Model
+from service.core.tables import Collection, Dataset, Model
 from service.schemas.job_requests import (
     MAX_NODES,
     AblationRequest,
@@ -21,20 +21,26 @@ from service.schemas.job_requests import (
     KnnProbeRequest,
     LayerSweepRequest,
     LinearProbeRequest,
+    MapRequest,
     PretrainRequest,
     TransformProbeRequest,
 )
+from service.vector_tables import find_vectors
 
-Row = TypeVar("Row", Dataset, Model)
+Row = TypeVar("Row", Collection, Dataset, Model)
 
 
 def check_request(session: Session, request: AnyJobRequest) -> None:
-    """Raises Invalid with the field at fault, or Conflict (`dataset_not_ready`).
+    """Raises Invalid with the field at fault, or Conflict (`dataset_not_ready`, `not_indexed`).
 
     The rows stay locked against deletion until the transaction ends, so that the job's references hold.
     """
     if request.model_id is not None:
         model = _row(session, Model, "model_id", request.model_id)
+        if isinstance(request, MapRequest):
+            _row(session, Collection, "recipe.collection_id", request.recipe.collection_id)
+            find_vectors(session, model.id, request.recipe.layer)
+            return
         _check_layers(request, PretrainRecipe.model_validate(model.recipe))
     if request.dataset_id is None:
         return

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from service.core import jobs, recall, vectors
 from service.core.aliases import lock_switches, switch
 from service.core.db import AWAY, Database
 from service.core.errors import Conflict, NotFound, Unavailable
-from service.core.model_files import check_files, fetch_onnx, serving_variant
+from service.core.model_files import check_files, open_variant, serving_variant
 from service.core.settings import Settings, get_settings
 from service.core.storage import Storage, open_storage
 from service.core.tables import EmbeddingTable, Image, Model
@@ -163,10 +162,8 @@ class Indexer:
             vectors.insert_vectors(session, table, image_ids, embedded)
 
     def _open(self, model: Model) -> Embedder:
-        with TemporaryDirectory() as folder:
-            variant = serving_variant(model, self._settings.variant)  # the one that queries are embedded by
-            path = fetch_onnx(self._storage, model, variant, Path(folder))
-            return Embedder(path, num_threads=self._settings.num_ort_threads)
+        variant = serving_variant(model, self._settings.variant)  # the one that queries are embedded by
+        return open_variant(self._storage, model, variant, self._settings.num_ort_threads)
 
     def _batches(self, embedder: Embedder, table: EmbeddingTable) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
         """Ids and encoder inputs (M, S, S, 3) of the images without a vector; decoding runs ahead of the encoder."""
@@ -213,12 +210,17 @@ class Indexer:
         with self._database.transaction() as session:
             session.execute(text(f"analyze {vectors.table_name(table)}"))
             is_needed = vectors.needs_index(session, table)
+        with self._database.transaction() as session:  # another one sees what ANALYZE counted
+            is_full_of_dead = vectors.needs_compacting(session, table)
         if is_needed:
             self._run.emit("stage", stage="build the index")
             vectors.build_index(self._database.engine, table)
+        elif is_full_of_dead:
+            self._run.emit("stage", stage="compact the index")
+            vectors.compact_index(self._database.engine, table)
         with self._database.transaction() as session:
             is_unknown = recall.needs_measuring(session, table)
-        if is_unknown:
+        if is_unknown or is_full_of_dead:  # recall differs from build to build
             self._run.emit("stage", stage="measure the index")
             recall.measure(self._database, table)
 

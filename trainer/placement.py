@@ -1,7 +1,7 @@
 """Placement rows: which nodes run which attempt of a job, until when they are believed to, and whether they were told.
 
 Whatever touches a job and its placement locks the job's row first. Slots are counted by kind: `cpu` and `cuda` for
-training and probes, `light` for jobs that mostly wait or stream.
+training and probes, `light` for jobs that mostly wait or stream, or work in one thread.
 """
 
 from contextlib import suppress
@@ -14,7 +14,7 @@ from service.core import jobs
 from service.core.tables import Job, Node, Placement
 from trainer.outcome import Loss, Lost, PeerLost, loss_as_json, loss_from_json
 
-LIGHT_KINDS = ("ingest", "index")
+LIGHT_KINDS = ("ingest", "index", "map")
 CLAIM_SECONDS = 30  # a message that no agent has answered for so long is sent again
 
 

@@ -11,6 +11,7 @@ from service.core.errors import NotFound
 from service.core.settings import Settings
 from service.core.storage import sha256_of
 from service.core.tables import Checkpoint, Dataset, Job, Model, Placement
+from trainer.collection_vectors import write_collection
 from trainer.host import Host
 from trainer.run import IngestLimits, RunError, RunFolder, RunSpec, write_atomically
 
@@ -18,7 +19,8 @@ from trainer.run import IngestLimits, RunError, RunFolder, RunSpec, write_atomic
 def prepare_run(host: Host, job: Job, run: RunFolder, placement: Placement) -> None:
     """Make the run folder of a job's attempt on this node; the processes of the first one hand its state to the others.
 
-    Raises RunError (`dataset_not_ready`, `model_deleted`, `corrupt_file`), or NotFound for a lost blob.
+    Raises RunError (`dataset_not_ready`, `model_deleted`, `collection_deleted`, `corrupt_file`), or NotFound for a lost
+    blob.
     """
     with host.database.transaction() as session:
         dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
@@ -27,6 +29,15 @@ def prepare_run(host: Host, job: Job, run: RunFolder, placement: Placement) -> N
             session.scalars(select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc()))
         )
     run.create(_spec(host.settings, job, placement.slot))
+    if job.kind == "map":
+        write_collection(host.database, job, run)
+    else:
+        _link_inputs(host, job, run, dataset, model)
+    if placement.node_rank == 0:
+        _restore_checkpoint(host, job, run, checkpoints)
+
+
+def _link_inputs(host: Host, job: Job, run: RunFolder, dataset: Dataset | None, model: Model | None) -> None:
     if job.kind == "ingest":
         if dataset is None:
             raise RunError("dataset_deleted", "the data set was deleted")
@@ -41,8 +52,6 @@ def prepare_run(host: Host, job: Job, run: RunFolder, placement: Placement) -> N
             raise RunError("model_deleted", "the model was deleted")
         for name, file in model.files.items():
             host.files.link(file["key"], file["sha256"], run.model / name)
-    if placement.node_rank == 0:
-        _restore_checkpoint(host, job, run, checkpoints)
 
 
 def _spec(settings: Settings, job: Job, slot: str) -> RunSpec:

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "export": (*PYTHON, "trainer"),
     "ingest": (*PYTHON, "trainer.ingest"),
     "index": (*PYTHON, "trainer.index"),
+    "map": (*PYTHON, "trainer.map"),
 }
 
 
@@ -57,6 +58,8 @@ def environment(settings: Settings, kind: str, placement: Placement) -> dict[str
         values = settings.model_dump(mode="json").items()
         texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in values}
         return own | {f"SIMCLR_{name.upper()}": text for name, text in texts.items()}
+    if kind == "map":
+        return own | {"OMP_NUM_THREADS": "1"}  # the same map every time, and training beside it keeps its cores
     own |= _share_of_cores(settings, placement) | _network(settings, placement)
     return KEEP_MEMORY | own if kind in {"pretrain", "finetune"} else own
 

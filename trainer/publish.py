@@ -15,14 +15,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from models.classifier import HEAD_FILE
+from models.collection_map import MAP_FILE
 from models.variants import FILES, VARIANTS
 from service.core import jobs
 from service.core.db import Database
 from service.core.errors import Unavailable
 from service.core.heads import head_folder
 from service.core.ids import new_id
+from service.core.maps import map_folder
 from service.core.storage import Storage, sha256_of
-from service.core.tables import Checkpoint, Dataset, DatasetRejection, Job, Model
+from service.core.tables import Checkpoint, Collection, Dataset, DatasetRejection, Job, Model
 from trainer.outcome import Failed
 from trainer.pack import FILES as PACK_FILES
 from trainer.run import RunError, RunFolder
@@ -56,10 +58,11 @@ def upload(storage: Storage, job: Job, run: RunFolder, result: Result) -> Record
         case "linear_probe":
             files = _store(storage, head_folder(job.id, job.attempt), run.output, (HEAD_FILE,))
             return partial(_record_classifier, files=files, result=result)
-        case "knn_probe":
-            return partial(_record_probe, result=result)
+        case "map":
+            files = _store(storage, map_folder(job.id, job.attempt), run.output, (MAP_FILE,))
+            return partial(_record_map, files=files, result=result)
         case _:
-            return partial(_record_result, result=result)
+            return partial(_record_probe if job.kind == "knn_probe" else _record_result, result=result)
 
 
 def finish(session: Session, job_id: str, attempt: int, record: Record) -> Job:
@@ -139,6 +142,15 @@ def _record_dataset(session: Session, job: Job, *, files: Files, result: Result)
     session.execute(statement.values(status="ready", files=files, **columns))
     _reject(session, job.dataset_id, result["rejected"])
     return columns
+
+
+def _record_map(session: Session, job: Job, *, files: Files, result: Result) -> Result:
+    collection_id = job.recipe[
+        "collection_id"
+    ]  # its row is locked: who deletes it deletes this map too, or comes first
+    if session.get(Collection, collection_id, with_for_update={"read": True, "key_share": True}) is None:
+        raise RunError("collection_deleted", "the collection was deleted while it was laid out")
+    return {**result, "map": {name: files[MAP_FILE][name] for name in ("sha256", "num_bytes")}}
 
 
 def _record_classifier(session: Session, job: Job, *, files: Files, result: Result) -> Result:

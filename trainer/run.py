@@ -1,9 +1,10 @@
 """The run folder: the whole contract between a training process and whoever started it.
 
     spec.json        what to do (RunSpec)                               in
-    dataset/         a packed data set (trainer/pack.py)                in, all but ingest
+    dataset/         a packed data set (trainer/pack.py)                in, all but ingest, index and map
     model/           model.onnx, encoder.pt, model.json                 in, probes, fine-tuning and export
     archive          the uploaded bytes                                 in, ingest
+    vectors/         a collection's vectors (trainer/vector_file.py)    in, map
     checkpoints/     step-00000120.pt and, once it is whole, .json      in (to resume from) and out
     events.jsonl     one JSON object a line: stage, metrics, warning    out
     output/          the files to publish                               out
@@ -59,6 +60,7 @@ class RunSpec(Frozen):
         "export",
         "ingest",
         "index",
+        "map",
     ]
     recipe: dict[str, Any]
     device: Literal["cpu", "cuda"] = "cpu"
@@ -94,6 +96,7 @@ class RunFolder:
         self.dataset = path / "dataset"
         self.model = path / "model"
         self.archive = path / "archive"
+        self.vectors = path / "vectors"
         self.checkpoints = path / "checkpoints"
         self.events = path / "events.jsonl"
         self.output = path / "output"

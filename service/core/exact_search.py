@@ -38,6 +38,19 @@ class Source(NamedTuple):
         return cls(sql, members.parameters)
 
     @classmethod
+    def of_few_members(cls, table: EmbeddingTable, members: Members) -> "Source":
+        """The same, looked up one by one.
+
+        PostgreSQL takes a filter of metadata to hold for 1% of all images, and to join so many it reads every vector.
+        """
+        sql = f"""
+            collection_image c cross join lateral (
+                select image_id, h from {table_name(table)} where image_id = c.image_id limit 1
+            ) as v where {members.where}
+        """  # noqa: S608  # the name is made from an integer, values are parameters
+        return cls(sql, members.parameters)
+
+    @classmethod
     def of_table(cls, table: EmbeddingTable) -> "Source":
         """All vectors of a table."""
         return cls(f"{table_name(table)} v where true", {})

@@ -127,7 +127,7 @@ def resume(session: Session, job_id: str) -> Job:
     job = _locked(session, job_id)
     if job.status not in {"failed", "cancelled"}:
         raise Conflict(f"the job {job_id} is {job.status}; only a failed or cancelled job can be resumed")
-    needs_dataset = job.kind != "index"
+    needs_dataset = job.kind not in {"index", "map"}
     needs_model = job.kind not in {"pretrain", "ingest", *FAMILY_KINDS}
     if (needs_dataset and job.dataset_id is None) or (needs_model and job.model_id is None):
         raise Conflict(f"the data set or model of the job {job_id} was deleted")

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from models.embedder import has_gpu
+from models.embedder import Embedder, has_gpu
 from models.variants import FILES, Variant
 from service.core.errors import Conflict, NotFound, Unavailable
 from service.core.storage import Storage, sha256_of
@@ -31,7 +31,17 @@ def _has_dot_products() -> bool:
         return False
 
 
-def fetch_onnx(storage: Storage, model: Model, variant: Variant, folder: Path) -> Path:
+def open_variant(storage: Storage, model: Model, variant: Variant, num_threads: int) -> Embedder:
+    """A variant, verified and opened. Raises Unavailable (`model_damaged`, `unreadable_model`)."""
+    with TemporaryDirectory() as folder:
+        path = _fetch_onnx(storage, model, variant, Path(folder))
+        try:
+            return Embedder(path, num_threads=num_threads)
+        except ValueError as error:
+            raise Unavailable(f"the model {model.id} does not serve: {error}", code="unreadable_model") from error
+
+
+def _fetch_onnx(storage: Storage, model: Model, variant: Variant, folder: Path) -> Path:
     """A variant's ONNX file, copied to `folder` unless the storage is local. Raises Unavailable (`model_damaged`)."""
     file = model.files[FILES[variant]]
     path = storage.fetch(file["key"], folder / FILES[variant])

@@ -19,6 +19,7 @@ from service.core.tables import EmbeddingTable
 from service.core.vectors import EXACT_LIMIT, has_index
 
 KNOWN_SECONDS = 60  # for which a collection that was large is taken to be so: counting takes as long as the index
+FEW = 2000  # members whose vectors are sooner looked up than found in a pass over the table
 MATRIX_QUERIES = 8  # from here on, one product with the whole matrix beats a scan a query
 
 _large_until: dict[str, float] = {}  # by the id of a collection; few are large
@@ -41,8 +42,9 @@ def nearest(
     index; service/core/recall.py measures what an index finds.
     """
     members = members_of(collection_id, condition)
-    source = Source.of_members(table, members)
-    if not exact and _is_large(session, members, condition) and has_index(session, table):
+    number = _bounded_count(session, members, condition)
+    source = (Source.of_few_members if number <= FEW else Source.of_members)(table, members)
+    if not exact and number > EXACT_LIMIT and has_index(session, table):
         ef_search = ef_search_for(table, k)
         prepare(session, ef_search)
         found = [by_index(session, table, members, query, k, ef_search) for query in queries]
@@ -57,12 +59,12 @@ def nearest(
     return [by_scan(session, source, query, k, min_score) for query in queries]
 
 
-def _is_large(session: Session, members: Members, condition: Condition | None) -> bool:
-    """Whether there are more than EXACT_LIMIT members; of a whole collection this is asked once a minute."""
+def _bounded_count(session: Session, members: Members, condition: Condition | None) -> int:
+    """The number of members, EXACT_LIMIT + 1 if there are more; a whole large collection is counted once a minute."""
     collection_id = members.parameters["collection"]
     if condition is None and monotonic() < _large_until.get(collection_id, 0):
-        return True
-    is_large = count_members(session, members, EXACT_LIMIT + 1) > EXACT_LIMIT
-    if condition is None and is_large:
+        return EXACT_LIMIT + 1
+    number = count_members(session, members, EXACT_LIMIT + 1)
+    if condition is None and number > EXACT_LIMIT:
         _large_until[collection_id] = monotonic() + KNOWN_SECONDS
-    return is_large
+    return number

@@ -33,7 +33,7 @@ def project(session: Session, table: EmbeddingTable, members: Members, at_most: 
     source = Source.of_members(table, members)
     num_fitted = min(at_most, FIT_VALUES // table.size)
     fitted = Source(f"{source.sql} order by v.image_id limit {num_fitted:d}", source.parameters)
-    sample = [_directions(ids, h)[1] for ids, h in blocks(session, fitted, table.size)]
+    sample = [directions(ids, h)[1] for ids, h in blocks(session, fitted, table.size)]
     if not sample or not sum(map(len, sample)):
         return Projection([], np.empty((0, 2), np.float32))
     mean, axes = principal_axes(np.concatenate(sample))
@@ -41,13 +41,13 @@ def project(session: Session, table: EmbeddingTable, members: Members, at_most: 
     image_ids: list[str] = []
     points = []
     for ids, h in blocks(session, everything, table.size):
-        kept, units = _directions(ids, h)
+        kept, units = directions(ids, h)
         image_ids += kept
         points.append((units - mean) @ axes)  # (rows, 2)
     return Projection(image_ids, np.concatenate(points))
 
 
-def _directions(image_ids: list[str], h: NDArray[np.float32]) -> tuple[list[str], NDArray[np.float32]]:
+def directions(image_ids: list[str], h: NDArray[np.float32]) -> tuple[list[str], NDArray[np.float32]]:
     """The vectors (rows, D) scaled to length 1, and whose they are; zeros have no direction and are left out."""
     lengths = np.linalg.norm(h, axis=1)
     has_direction = lengths > 0

@@ -7,17 +7,19 @@ index built, at once over all of them: rows go into a table without index some h
 index (measured, 5,000 vectors of 512: 0.2 s against 32 s), and below the limit an exact scan takes milliseconds.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from service.core.tables import EmbeddingTable, Image, Model
 
 EXACT_LIMIT = 20_000
 MAX_INDEXED_SIZE = 4000  # of a halfvec HNSW index; of larger vectors it holds the leading part
+MAX_DEAD_SHARE = 0.2  # of the vectors that an index holds
 TABLES_LOCK, INDEX_LOCK = 0x51_3C_20, 0x51_3C_21  # first halves of advisory lock keys
 
 
@@ -56,7 +58,7 @@ def ensure_table(session: Session, model: Model, layer: str) -> EmbeddingTable:
     table = EmbeddingTable(model_id=model.id, layer=layer, size=model.layers[layer])
     session.add(table)
     session.flush()
-    # Vacuuming an HNSW index takes minutes and costs recall; the heap is still vacuumed and analysed.
+    # Vacuuming an HNSW index takes minutes and costs recall: see compact_index. The heap is vacuumed and analysed.
     statement = f"""
         create table {table_name(table)} (
             image_id text primary key references image (id) on delete cascade,
@@ -144,21 +146,57 @@ def build_index(engine: Engine, table: EmbeddingTable) -> None:
     About 1,500 vectors of 512 a second on two cores. m, ef_construction: the defaults miss whole clusters.
     """
     name = table_name(table)
+    with _building(engine, table) as connection:
+        if connection is None:
+            return
+        connection.execute(text(f"drop index concurrently if exists {name}_hnsw"))  # what a killed build left
+        statement = f"""
+            create index concurrently {name}_hnsw on {name}
+            using hnsw (({indexed_expression(table)}) halfvec_cosine_ops) with (m = 24, ef_construction = 200)
+        """
+        connection.execute(text(statement))
+
+
+def needs_compacting(session: Session, table: EmbeddingTable) -> bool:
+    """Whether the table's index holds many vectors that were deleted, as far as the last ANALYZE knows."""
+    statement = """
+        select n_dead_tup > :share * (n_live_tup + n_dead_tup)
+        from pg_stat_all_tables where relid = to_regclass(:table)
+    """
+    parameters = {"share": MAX_DEAD_SHARE, "table": table_name(table)}
+    return has_index(session, table) and bool(session.execute(text(statement), parameters).scalar_one())
+
+
+def compact_index(engine: Engine, table: EmbeddingTable) -> None:
+    """Rebuild the index without what was deleted, while reads and writes go on and the old one answers.
+
+    Nothing if another process is at it. Then the vacuum of the index finds hardly anything to mend, and takes seconds;
+    without it the table would keep the places of what was deleted, and seem to need this again.
+    """
+    name = table_name(table)
+    with _building(engine, table) as connection:
+        if connection is None:
+            return
+        connection.execute(text(f"drop index concurrently if exists {name}_hnsw_ccnew"))  # what a killed one left
+        connection.execute(text(f"reindex index concurrently {name}_hnsw"))
+        connection.execute(text(f"vacuum (index_cleanup on, analyze) {name}"))
+
+
+@contextmanager
+def _building(engine: Engine, table: EmbeddingTable) -> Iterator[Connection | None]:
+    """A connection with memory for a build; None if another process builds this table's index."""
+    name = table_name(table)
     lock = {"lock": INDEX_LOCK, "number": table.number}
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         # Waiting for the lock would hold a snapshot, which the other process's build would wait for in turn.
         if not connection.execute(text("select pg_try_advisory_lock(:lock, :number)"), lock).scalar_one():
+            yield None
             return
         try:
             number = connection.execute(text(f"select count(*) from {name}")).scalar_one()  # noqa: S608  # from an integer
             memory = {"megabytes": f"{build_megabytes(number, table.size)}MB"}
             connection.execute(text("select set_config('maintenance_work_mem', :megabytes, false)"), memory)
-            connection.execute(text(f"drop index concurrently if exists {name}_hnsw"))  # what a killed build left
-            statement = f"""
-                create index concurrently {name}_hnsw on {name}
-                using hnsw (({indexed_expression(table)}) halfvec_cosine_ops) with (m = 24, ef_construction = 200)
-            """
-            connection.execute(text(statement))
+            yield connection
         finally:
             connection.execute(text("reset maintenance_work_mem"))
             connection.execute(text("select pg_advisory_unlock(:lock, :number)"), lock)

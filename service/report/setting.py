@@ -18,7 +18,7 @@ def setting(report: JSON) -> list[Fact]:
 def _dataset(report: JSON) -> list[Fact]:
     dataset = report["dataset"]
     if dataset is None:
-        return [("Data set", "deleted" if report["job"]["kind"] != "index" else "")]
+        return [("Data set", "deleted" if report["job"]["kind"] not in {"index", "map"} else "")]
     parts = sorted((dataset["splits"] or {}).items(), key=lambda item: ORDER.index(item[0]))
     splits = ", ".join(f"{count(part['num_images'])} {name}" for name, part in parts)
     classes = f"; {len(dataset['classes'])} classes" if dataset["classes"] else ""

@@ -9,13 +9,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.arrow_stream import ARROW, stream
+from service.collection_map import labels_of, only, project_now, read_newest, read_of_job
 from service.collections import find_collection
 from service.core.duplicates import duplicate_groups
 from service.core.members import count_members, members_of
-from service.core.projection import MAX_POINTS, project
+from service.core.projection import MAX_POINTS
 from service.core.quality import measure_quality
 from service.core.tables import CollectionImage
-from service.deps import SessionDep
+from service.deps import SessionDep, StorageDep
 from service.filter_query import FilterQuery
 from service.image_store import LAYER
 from service.schemas.analysis import (
@@ -26,8 +27,10 @@ from service.schemas.analysis import (
     DuplicateImage,
     LabelQuality,
     MapPoint,
+    Method,
     Threshold,
 )
+from service.schemas.fields import Id
 from service.schemas.images import CollectionPath, ImageCursor, ModelQuery
 from service.schemas.page import Limit
 from service.vector_tables import find_vectors
@@ -100,35 +103,47 @@ def get_map(
     request: Request,
     collection: CollectionPath,
     session: SessionDep,
+    storage: StorageDep,
+    method: Annotated[
+        Method, Query(description="pca is computed now; umap is what the newest job `map` left.")
+    ] = "pca",
+    job: Annotated[Id | None, Query(description="The map that this job left, in place of the newest.")] = None,
     model: ModelQuery = None,
     condition: FilterQuery = None,
 ) -> CollectionMap | Response:
     """The collection in two dimensions: ids, x, y and labels of up to 100,000 images, the same every time.
 
-    JSON, or with `Accept: application/vnd.apache.arrow.stream` an Arrow stream.
+    JSON, or with `Accept: application/vnd.apache.arrow.stream` an Arrow stream. A map by UMAP is as old as its job: it
+    has those of its images that are in the collection still, and `num_without_point` says how many it doesn't know.
     """
     collection_id = find_collection(session, collection).id
-    table = find_vectors(session, model, LAYER)
     members = members_of(collection_id, condition)
-    found = project(session, table, members)
-    labels = _labels(session, collection_id, found.image_ids)
+    if job is not None:
+        laid_out = read_of_job(session, storage, collection_id, job)
+    elif method == "umap":
+        laid_out = read_newest(session, storage, collection_id, model, method)
+    else:
+        laid_out = project_now(session, model, members)
+    labels = labels_of(session, members, laid_out.found.image_ids)
+    found = only(laid_out.found, labels)
+    shown = [labels[image_id] for image_id in found.image_ids]
     if ARROW in request.headers.get("accept", ""):
-        columns = [found.image_ids, found.points[:, 0], found.points[:, 1], pa.array(labels, pa.string())]
+        columns = [found.image_ids, found.points[:, 0], found.points[:, 1], pa.array(shown, pa.string())]
         batch = pa.record_batch([pa.array(column) for column in columns], ["id", "x", "y", "label"])
         return Response(b"".join(stream(iter([batch]), batch.schema, ARROW)), media_type=ARROW)
-    items = [
-        MapPoint(id=image_id, x=x, y=y, label=label)
-        for image_id, (x, y), label in zip(found.image_ids, found.points.tolist(), labels, strict=True)
-    ]
-    return CollectionMap(model=table.model_id, num_images=count_members(session, members, MAX_POINTS + 1), items=items)
-
-
-def _labels(session: Session, collection_id: str, image_ids: list[str]) -> list[str | None]:
-    said = select(CollectionImage.image_id, CollectionImage.label).where(
-        CollectionImage.collection_id == collection_id, CollectionImage.image_id == func.any(image_ids)
+    num_images = count_members(session, members, MAX_POINTS + 1)
+    return CollectionMap(
+        model=laid_out.model_id,
+        method=laid_out.method,
+        job_id=laid_out.job_id,
+        projected_at=laid_out.projected_at,
+        num_images=num_images,
+        num_without_point=max(0, num_images - len(found.image_ids)),
+        items=[
+            MapPoint(id=image_id, x=x, y=y, label=label)
+            for image_id, (x, y), label in zip(found.image_ids, found.points.tolist(), shown, strict=True)
+        ],
     )
-    labels = {row.image_id: row.label for row in session.execute(said)}
-    return [labels.get(image_id) for image_id in image_ids]
 
 
 def _describe_groups(session: Session, collection_id: str, groups: Sequence[Sequence[str]]) -> list[DuplicateGroup]:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from service.core import vectors
 from service.core.errors import Conflict, NotFound
 from service.core.heads import forget_heads
+from service.core.maps import forget_maps_of_model
 from service.core.tables import ENDED, Alias, Job, Model
 from service.deps import DatabaseDep, SessionDep, StorageDep
 from service.descriptions import describe_models
@@ -62,7 +63,7 @@ def get_model_file(
 
 @router.delete("/{model_id}", status_code=204)
 def delete_model(model_id: ModelId, database: DatabaseDep, storage: StorageDep) -> None:
-    """Delete a model, its files, its vectors and what its probes left in storage.
+    """Delete a model, its files, its vectors, and what its probes and maps left in storage.
 
     Refused while an alias serves it or an unfinished job needs it.
     """
@@ -70,7 +71,7 @@ def delete_model(model_id: ModelId, database: DatabaseDep, storage: StorageDep) 
         model = session.get(Model, model_id, with_for_update=True) or _get(session, model_id)
         _check_unused(session, model_id)
         vectors.drop_tables(session, model_id)
-        folders = [f"models/{model_id}", *forget_heads(session, model_id)]
+        folders = [f"models/{model_id}", *forget_heads(session, model_id), *forget_maps_of_model(session, model_id)]
         session.delete(model)
     for folder in folders:  # after the commit: a row never names a blob that is gone
         storage.delete(folder)

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from models.ablation import AblationRecipe
+from models.collection_map import MapRecipe
 from models.config import (
     PRESETS,
     ExportRecipe,
@@ -31,6 +32,7 @@ RECIPES: dict[str, type[BaseModel]] = {
     "export": ExportRecipe,
     "ablation": AblationRecipe,
     "index": IndexRecipe,
+    "map": MapRecipe,
 }
 
 

@@ -1,10 +1,12 @@
 """What a collection's vectors tell, as JSON."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+Method = Literal["pca", "umap"]
 Threshold = Annotated[float, Query(gt=0, le=1, description="Least cosine similarity of near-duplicates.")]
 
 
@@ -66,10 +68,17 @@ class MapPoint(BaseModel):
 
 
 class CollectionMap(BaseModel):
-    """The directions of a collection's vectors in two dimensions: their first two principal components."""
+    """The directions of a collection's vectors in two dimensions."""
 
     model: str = Field(description="Id of the model whose vectors are shown.")
+    method: Method = Field(description="pca: their first two principal components; umap: neighbours stay neighbours.")
+    job_id: str | None = Field(description="The job that made it; null for pca.")
+    projected_at: datetime | None = Field(description="When that job ended.")
     num_images: int = Field(description="Images of the collection, counted up to one more than the map has at most.")
+    num_without_point: int = Field(
+        description="Of these, those that are not on the map: they came after its job, have no vector yet, or are"
+        " beyond what a map holds."
+    )
     items: list[MapPoint] = Field(
         description="In order of id; of a large collection, the first ids, which are a sample."
     )

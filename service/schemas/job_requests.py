@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from models.ablation import AblationRecipe
+from models.collection_map import MapRecipe
 from models.config import (
     ExportRecipe,
     IndexRecipe,
@@ -158,6 +159,16 @@ class IndexRequest(_JobRequest):
     resources: OneProcess = OneProcess()
 
 
+class MapRequest(_JobRequest):
+    """Lay a collection out in two dimensions by a model's vectors, for `GET /v1/collections/{id}/map?method=umap`."""
+
+    kind: Literal["map"]
+    dataset_id: None = None
+    model_id: Id
+    recipe: MapRecipe
+    resources: OneProcess = OneProcess()
+
+
 class AblationRequest(_JobRequest):
     """Pretrain and probe a recipe with every combination of some fields' values: a job for each, under this one."""
 
@@ -169,5 +180,7 @@ class AblationRequest(_JobRequest):
 
 
 AnyProbeRequest = LinearProbeRequest | KnnProbeRequest | LayerSweepRequest | TransformProbeRequest
-AnyJobRequest = PretrainRequest | FinetuneRequest | AnyProbeRequest | ExportRequest | AblationRequest | IndexRequest
+AnyJobRequest = (
+    PretrainRequest | FinetuneRequest | AnyProbeRequest | ExportRequest | AblationRequest | IndexRequest | MapRequest
+)
 JobRequest = Annotated[AnyJobRequest, Field(discriminator="kind")]

@@ -18,6 +18,7 @@ Kind = Literal[
     "export",
     "ablation",
     "index",
+    "map",
     "ingest",
 ]
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]

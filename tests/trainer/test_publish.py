@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
+from models.collection_map import MAP_FILE
 from service.core import jobs
 from service.core.db import Database
 from service.core.errors import NotFound
 from service.core.heads import head_folder
 from service.core.storage import LocalStorage, sha256_of
-from service.core.tables import Checkpoint, Dataset, DatasetRejection, Job, Model
+from service.core.tables import Checkpoint, Collection, Dataset, DatasetRejection, Job, Model
+from tests.service.core.stored_images import add_images, image_ids
 from tests.trainer.job_plane import add_dataset, add_model, get, submit
 from trainer import publish
 from trainer.outcome import Failed
@@ -309,3 +311,20 @@ def test_the_newest_checkpoint_outlives_the_others(database: Database, storage: 
     with database.transaction() as session:
         assert set(session.scalars(select(Checkpoint.key))) == kept
     assert {path.name for path in storage.root.iterdir() if path.is_file()} == kept
+
+
+def test_a_map_leaves_its_file(database: Database, storage: LocalStorage, run: RunFolder) -> None:
+    """Under its attempt, with the sha256 in its result; of a collection that was deleted meanwhile it fails."""
+    with database.transaction() as session:
+        collection_id = add_images(session, image_ids(1))
+    (run.output / MAP_FILE).write_text("points")
+    map_jobs = [running(database, "map", recipe={"collection_id": collection_id}) for _ in range(2)]
+    ended = succeed(database, storage, map_jobs[0], run, {"num_points": 1})
+    said = {"sha256": hashlib.sha256(b"points").hexdigest(), "num_bytes": 6}
+    assert ended.result == {"num_points": 1, "map": said}
+    assert storage.get(f"maps/{ended.id}/attempt-1/{MAP_FILE}") == b"points"
+    with database.transaction() as session:
+        session.execute(delete(Collection))
+    failed = succeed(database, storage, map_jobs[1], run, {"num_points": 1})
+    assert failed.error
+    assert (failed.status, failed.error["code"]) == ("failed", "collection_deleted")

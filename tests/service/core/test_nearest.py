@@ -39,9 +39,16 @@ def fill(session: Session, ids: list[str], h: NDArray[np.float32]) -> EmbeddingT
     return table
 
 
+@pytest.mark.parametrize("few", [0, 2000])
 @pytest.mark.parametrize("num_queries", [3, MATRIX_QUERIES + 2])
-def test_exact_search_is_numpys_order(database: Database, num_queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One by one and in a batch over several blocks: NumPy's order and scores, of the collection's images only."""
+def test_exact_search_is_numpys_order(
+    database: Database, num_queries: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one and in a batch over several blocks: NumPy's order and scores, of the collection's images only.
+
+    So it is whether vectors are looked up or joined.
+    """
+    monkeypatch.setattr(module, "FEW", few)
     monkeypatch.setattr(exact_search, "BLOCK_VALUES", 16 * 70)  # blocks of 70 of the 200 images
     ids = image_ids(300)
     h = clustered(300, 16, seed=0)

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select, text
 
 from service.core import vectors
 from service.core.db import Database
+from service.core.index_search import by_index, prepare
 from service.core.tables import EmbeddingTable, Image
 from tests.service.core.stored_images import add_images, image_ids, model_of_size
 from tests.waiting import wait_until
@@ -135,6 +136,43 @@ def test_a_build_has_room_for_its_graph() -> None:
     """A little for a little, 2.5 GB for a million vectors of 512, and never more than 4 GB."""
     sizes = [(1000, 512), (1_000_000, 512), (1_000_000, 8192), (10**8, 512)]
     assert [vectors.build_megabytes(*size) for size in sizes] == [66, 2588, 4096, 4096]
+
+
+def test_an_index_full_of_dead_is_compacted(database: Database) -> None:
+    """A fifth deleted is let be, more is not; after it the index is smaller, finds all that is left, and is let be."""
+    ids = image_ids(500)
+    h = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
+    with database.transaction() as session:
+        table = vectors.ensure_table(session, model_of_size(session, 64), "h")
+        add_images(session, ids)
+        vectors.insert_vectors(session, table, ids, h)
+    vectors.build_index(database.engine, table)
+
+    def needs_compacting_without(deleted: list[str]) -> bool:
+        with database.transaction() as session:
+            session.execute(delete(Image).where(Image.id.in_(deleted)))
+            session.execute(text("select pg_stat_force_next_flush()"))  # else it is counted within a second
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"vacuum analyze {vectors.table_name(table)}"))  # as the database does by itself
+        with database.transaction() as session:
+            return vectors.needs_compacting(session, table)
+
+    def index_bytes() -> int:
+        with database.transaction() as session:
+            size = text("select pg_relation_size(:name)")
+            return int(session.execute(size, {"name": f"{vectors.table_name(table)}_hnsw"}).scalar_one())
+
+    assert not needs_compacting_without(ids[:100])
+    assert needs_compacting_without(ids[100:250])
+    before = index_bytes()
+    vectors.compact_index(database.engine, table)
+    assert index_bytes() < 0.7 * before
+    assert not needs_compacting_without([])
+    with database.transaction() as session:
+        prepare(session, 400)
+        hits = by_index(session, table, None, h[250], 250, 400)
+        assert hits is not None
+        assert {hit.image_id for hit in hits} == set(ids[250:])
 
 
 def test_two_builds_at_once_leave_one_index(database: Database) -> None:

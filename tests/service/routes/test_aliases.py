@@ -1,6 +1,7 @@
 """Aliases over HTTP."""
 
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from itertools import pairwise
 
 import httpx
@@ -14,6 +15,7 @@ from service.core.ids import new_id
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
 from service.core.tables import Model
+from tests.models.image_files import encode, noise
 from tests.service.conftest import add_image
 from tests.small_models import publish
 
@@ -99,6 +101,30 @@ def test_a_model_that_fails_its_canary_is_not_promoted(
     assert (response.status_code, response.json()["code"]) == (409, "canary_failed")
     assert response.json()["detail"] == f"the model {b} does not serve: h: not finite"
     assert history(api) == [(None, a)]
+
+
+@pytest.mark.parametrize("spoil", ["garbage", "truncated", "empty"])
+def test_a_file_that_cannot_be_opened_is_not_promoted(
+    api: httpx.Client, api_settings: Settings, database: Database, model_ids: list[str], spoil: str
+) -> None:
+    """409 for what ONNX Runtime refuses though it is as it was published; the model before goes on serving."""
+    a, b, _ = model_ids
+    put(api, a)
+    path = api_settings.storage_dir / "models" / b / "model.onnx"
+    whole = path.read_bytes()
+    content = {"garbage": b"no model", "truncated": whole[: len(whole) // 2], "empty": b""}[spoil]
+    path.write_bytes(content)
+    with database.transaction() as session:
+        row = session.get_one(Model, b)
+        row.files = row.files | {"model.onnx": row.files["model.onnx"] | {"sha256": sha256(content).hexdigest()}}
+    response = put(api, b)
+    assert (response.status_code, response.json()["code"]) == (409, "unreadable_model"), response.text
+    assert response.json()["detail"].startswith(f"the model {b} does not serve: model.onnx: ONNX Runtime can't open it")
+    assert history(api) == [(None, a)]
+    picture = [("files", ("0.png", encode(noise(8, 8), "png")))]
+    assert api.post("/v1/embeddings", files=picture).json()["model"] == a
+    response = api.post("/v1/embeddings", files=picture, data={"model": b})
+    assert (response.status_code, response.json()["code"]) == (503, "unreadable_model")
 
 
 def test_concurrent_switches_make_one_history(api: httpx.Client, model_ids: list[str]) -> None:

@@ -386,7 +386,7 @@ def test_recipes_are_what_jobs_accept(api: httpx.Client, database: Database) -> 
             == json.loads(pretrain_recipe({"preset": name}).model_dump_json())
         )
     probes = {"linear_probe", "knn_probe", "layer_sweep", "transform_probe"}
-    assert recipes["schemas"].keys() == {"pretrain", "finetune", *probes, "export", "ablation", "index"}
+    assert recipes["schemas"].keys() == {"pretrain", "finetune", *probes, "export", "ablation", "index", "map"}
     assert recipes["schemas"]["knn_probe"]["properties"]["k"]["maximum"] == 10_000
 
 

@@ -154,7 +154,8 @@ def test_what_is_no_such_file(api: httpx.Client, model: Model) -> None:
         (pa.table({"id": [IDS[0]], "metadata": ["[1]"]}), "0.metadata"),
         (pa.table({"id": [IDS[0]], "metadata": ["{"]}), "0.metadata"),
         (pa.table({"id": [IDS[0]], "label": ["\0"]}), "0.label"),
-        (pa.table({"id": [1]}), "0.id"),
+        (pa.table({"id": [1]}), "id"),
+        (pa.table({"id": IDS[:1], "label": [["a"]]}), "label"),
         (with_vector(right, model="mdl_01jcz0000000000000000000vv", layer="h"), "vector"),
         (with_vector(right, model=model.id, layer="g"), "vector"),
         (with_vector(right), "vector"),
@@ -168,6 +169,67 @@ def test_what_is_no_such_file(api: httpx.Client, model: Model) -> None:
         for content in (b"", b"PAR1 no table", written(pa.table({"id": IDS}), form)[:-40]):
             assert post(api, content, form).json()["code"] == "unreadable_table"
     assert api.post("/v1/collections/copy/import", content=b"x").status_code == 415
+
+
+def repeated(text: str, number: int, **columns: str) -> pa.Table:
+    """Rows that are all alike, which a file has once."""
+    values = {"id": text, **columns}
+    alike = {
+        name: pa.DictionaryArray.from_arrays(np.zeros(number, np.int32), [value]) for name, value in values.items()
+    }
+    return pa.table(alike)
+
+
+def test_texts_may_come_in_any_form(api: httpx.Client, model: Model) -> None:
+    """As dictionaries, large or plain strings: the same rows."""
+    plain = pa.table({"id": IDS[:2], "label": ["x", "x"]})
+    dictionary = pa.table(
+        {name: column.dictionary_encode() for name, column in zip(plain.column_names, plain.columns, strict=True)}
+    )
+    large = plain.cast(pa.schema([("id", pa.large_string()), ("label", pa.large_string())]))
+    for name, table in (("plain", plain), ("dictionary", dictionary), ("large", large)):
+        for form in MEDIA_TYPES:
+            response = post(api, written(table, form), form, f"{name}-{form}")
+            assert response.json()["num_imported"] == 2, response.text
+            assert [item["label"] for item in members(api, f"{name}-{form}")] == ["x", "x"]
+
+
+def peak_bytes() -> int:
+    """The most memory that this process, the API in it, has had since `peak_from_here`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+def peak_from_here() -> int:
+    """Forget the peak so far; the memory that the process has."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "label_bytes", "limit"),
+    [
+        (2_000_000, 1, "more rows than ids fit in the file"),
+        (3, 24_000_000, "3 rows take more than 67,108,864 bytes"),
+        (1, 560_000_000, "takes more than 536,870,912 bytes of memory"),
+    ],
+    ids=["rows", "batch", "memory"],
+)
+def test_a_small_file_that_unpacks_to_much_is_refused(
+    api: httpx.Client, model: Model, number: int, label_bytes: int, limit: str
+) -> None:
+    """413 names the limit: of rows, of the bytes of a batch, or of memory; the API itself never has it in memory."""
+    sink = io.BytesIO()
+    parquet.write_table(
+        repeated(IDS[0], number, label="x" * label_bytes), sink, compression="zstd", write_statistics=False
+    )
+    content = sink.getvalue()
+    assert len(content) < 100_000
+    before = peak_from_here()
+    response = post(api, content, "parquet", "bombs")
+    assert (response.status_code, response.json()["code"]) == (413, "too_large"), response.text
+    assert limit in response.json()["detail"]
+    assert peak_bytes() - before < 50_000_000
 
 
 def test_the_client_moves_files(api: httpx.Client, model: Model, tmp_path: Path) -> None:
