@@ -49,6 +49,17 @@ def test_vectors_come_back_bit_for_bit(database: Database) -> None:
         np.testing.assert_array_equal(found[ids[i]], h[i])
 
 
+def test_vectors_lie_in_their_rows(database: Database) -> None:
+    """A vector of 512 values is part of its row: nothing of it is stored out of line."""
+    ids = image_ids(20)
+    with database.transaction() as session:
+        table = vectors.ensure_table(session, model_of_size(session, 512), "h")
+        add_images(session, ids)
+        vectors.insert_vectors(session, table, ids, np.ones((20, 512), np.float32))
+        size = "select pg_relation_size(reltoastrelid) from pg_class where relname = :name"
+        assert session.scalar(text(size), {"name": vectors.table_name(table)}) == 0
+
+
 def test_missing_images_are_paged_by_id(database: Database) -> None:
     """Pages of images without a vector, in order of id, until none is left."""
     ids = sorted(image_ids(7))
