@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from service.arrow_stream import ARROW, stream
 from service.collections import find_collection
 from service.core.duplicates import duplicate_groups
+from service.core.keys import READ
 from service.core.members import count_members, members_of
 from service.core.projection import MAX_POINTS, project
 from service.core.quality import measure_quality
@@ -30,12 +31,14 @@ from service.schemas.analysis import (
 )
 from service.schemas.images import CollectionPath, ImageCursor, ModelQuery
 from service.schemas.page import Limit
+from service.scopes import requires
 from service.vector_tables import find_vectors
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["images"])
 
 
 @router.get("/duplicates")
+@requires(READ)
 def list_duplicates(
     collection: CollectionPath,
     session: SessionDep,
@@ -66,6 +69,7 @@ def list_duplicates(
 
 
 @router.get("/quality")
+@requires(READ)
 def get_quality(
     collection: CollectionPath,
     session: SessionDep,
@@ -96,6 +100,7 @@ def get_quality(
     response_model=CollectionMap,
     responses={200: {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}},
 )
+@requires(READ)
 def get_map(
     request: Request,
     collection: CollectionPath,

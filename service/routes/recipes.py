@@ -18,6 +18,8 @@ from models.config import (
     pretrain_recipe,
 )
 from models.finetuning import FinetuneRecipe
+from service.core.keys import READ
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/recipes", tags=["jobs"])
 
@@ -51,6 +53,7 @@ class Recipes(BaseModel):
 
 
 @router.get("")
+@requires(READ)
 def get_recipes() -> Recipes:
     """The presets, complete, and the JSON Schema of each kind's recipe."""
     presets = {
