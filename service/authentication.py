@@ -67,11 +67,12 @@ class Authentication:
     async def _refuse(
         error: ServiceError, caller: Caller, operation: Operation | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        about = {"tenant": caller.tenant, "key_id": caller.key_id, "code": error.code}
-        log.warning("refused", method=scope["method"], path=scope["path"], **about)
-        if is_audited(operation) and isinstance(error, Unauthenticated | Forbidden):
-            services: Services = scope["app"].state.services
-            await services.audit.record_refusal(operation, caller, scope, error.status)
+        if isinstance(error, Unauthenticated | Forbidden):  # not one of many that come too fast
+            about = {"tenant": caller.tenant, "key_id": caller.key_id, "code": error.code}
+            log.warning("refused", method=scope["method"], path=scope["path"], **about)
+            if is_audited(operation):
+                services: Services = scope["app"].state.services
+                await services.audit.record_refusal(operation, caller, scope, error.status)
         headers = CHALLENGE if isinstance(error, Unauthenticated) else {}
         await problems.respond(error, headers)(scope, receive, send)
 
