@@ -23,7 +23,7 @@ from service.core.ids import new_id
 from service.core.schema import migrate
 from service.core.settings import child_environment
 from service.core.storage import LocalStorage
-from service.core.tables import Alias, Model
+from service.core.tables import DEFAULT_TENANT, Alias, Model
 from service.embedded.postgres import EmbeddedPostgres
 from service.process import ChildProcess
 from service.up import program
@@ -106,7 +106,7 @@ def publish(database_url: str, folder: Path, exported: Path, *, alias: str) -> s
     with database.transaction() as session:
         session.add(Model(id=id_, files=files, **columns))
         session.flush()
-        session.merge(Alias(name=alias, model_id=id_))
+        session.merge(Alias(tenant=DEFAULT_TENANT, name=alias, model_id=id_))
     database.close()
     return id_
 

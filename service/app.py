@@ -6,8 +6,12 @@ from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from service import openapi, problems
+from service.audit import Audit
+from service.authentication import Authentication
+from service.caller import NOBODY
 from service.classifiers import ClassifierCache
 from service.core.db import Database
 from service.core.settings import Settings, get_settings
@@ -15,10 +19,13 @@ from service.core.storage import LocalStorage, open_storage
 from service.deps import Services
 from service.embedding import Embedding
 from service.headers import SecurityHeaders
+from service.keyring import Keyring
 from service.limits import BodyLimit
+from service.request_ids import RequestIds
 from service.routes import (
     aliases,
     analysis,
+    audit,
     classify,
     collection_images,
     collections,
@@ -27,6 +34,7 @@ from service.routes import (
     images,
     job_history,
     jobs,
+    keys,
     models,
     recipes,
     reports,
@@ -34,6 +42,7 @@ from service.routes import (
     system,
     transfer,
 )
+from service.scopes import Operations
 from service.shedding import Shedding
 
 ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest come first
@@ -52,11 +61,16 @@ ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest com
     analysis.router,
     transfer.router,
     classify.router,
+    keys.router,
+    audit.router,
     system.router,
 )
 
 DESCRIPTION = """
 Upload images, pretrain SimCLR on them, measure the representation with probes, export it, serve it, search with it.
+
+Where keys are required, a request carries one as `Authorization: Bearer sk_…`, with the scope that its operation names
+(`x-scope`).
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code`. Lists are pages: `items` and `next`, which is
 the `cursor` of the following page, or null after the last.
@@ -85,7 +99,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         with closing(Database(settings.database_url)) as database:
             async with Embedding(settings, database, storage) as embedding:
                 app.state.services = Services(
-                    settings, database, storage, embedding, ClassifierCache(database, storage)
+                    settings=settings,
+                    database=database,
+                    storage=storage,
+                    embedding=embedding,
+                    classifiers=ClassifierCache(database, storage),
+                    keyring=Keyring(settings, database),
+                    audit=Audit(database),
+                    caller=NOBODY,
                 )
                 _spare_the_collector()
                 yield
@@ -100,12 +121,29 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=openapi.TAGS,
         redoc_url=None,
     )
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    operations = Operations(ROUTERS)
+    app.openapi = lambda: openapi.document(app, operations)  # type: ignore[method-assign]  # FastAPI's documented way
     problems.add_handlers(app)
-    app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(problems.Boundary)
-    app.add_middleware(Shedding)
-    app.add_middleware(SecurityHeaders)  # outermost: what is added last sees a response last
     for router in ROUTERS:
         app.include_router(router)
+    _add_middleware(app, settings, operations)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, operations: Operations) -> None:
+    """From the innermost to the outermost, which sees a request first and its response last."""
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(Shedding)
+    app.add_middleware(Authentication, settings=settings, operations=operations)
+    app.add_middleware(problems.Boundary)
+    if settings.cors_origins:  # a preflight comes without a key, and its answer is not ours to refuse
+        methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=methods,
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(RequestIds)
+    app.add_middleware(SecurityHeaders)

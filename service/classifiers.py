@@ -37,13 +37,13 @@ class ClassifierCache:
         self._storage = storage
         self._loaded: OrderedDict[str, Classifier] = OrderedDict()  # by sha256
 
-    async def get(self, job_id: str) -> tuple[Classifier, str]:
-        """The classifier that a job made, and the id of its model.
+    async def get(self, tenant: str, job_id: str) -> tuple[Classifier, str]:
+        """The classifier that a job of the tenant made, and the id of its model.
 
         Raises NotFound, Invalid (`not_a_classifier`), Conflict (`probe_not_succeeded`, `no_head`, `model_deleted`) or
         Unavailable (`head_damaged`).
         """
-        head = await run_in_threadpool(self._find, job_id)
+        head = await run_in_threadpool(self._find, tenant, job_id)
         if head.sha256 not in self._loaded:  # two that ask at once both load it: it is small
             self._loaded[head.sha256] = await run_in_threadpool(self._load, head)
         self._loaded.move_to_end(head.sha256)
@@ -52,8 +52,8 @@ class ClassifierCache:
             self._loaded.popitem(last=False)
         return classifier, head.model_id
 
-    def _find(self, job_id: str) -> Head:
-        with self._database.transaction() as session:
+    def _find(self, tenant: str, job_id: str) -> Head:
+        with self._database.of(tenant).transaction() as session:
             return find_head(session, job_id)
 
     def _load(self, head: Head) -> Classifier:

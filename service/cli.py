@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -17,7 +18,8 @@ from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
 from service.demo import demo
 from service.experiments import experiments
-from service.instance import check_host
+from service.instance import needs_keys
+from service.key_commands import keys
 from service.process import StartFailed
 from service.up import WORKER_COMMAND
 from service.up import up as run_stack
@@ -35,7 +37,7 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 AllowNetwork = Annotated[
     bool,
-    typer.Option("--allow-unauthenticated-network", help="Listen beyond this machine; there are no API keys yet."),
+    typer.Option("--allow-unauthenticated-network", help="Let SIMCLR_AUTH=off be where other machines reach it."),
 ]
 
 
@@ -82,19 +84,21 @@ def up(
         settings = get_settings()
         if data_dir is not None:
             settings = settings.model_copy(update={"data_dir": data_dir})
-        check_host(host, allow_network=allow_network)
-        run_stack(settings, host=host, port=port)
+        with_keys = needs_keys(host, settings.auth, allow_network=allow_network)
+        run_stack(settings, host=host, port=port, with_keys=with_keys)
 
 
 @app.command()
 def api(host: Host = "127.0.0.1", port: Port = 8000, *, allow_network: AllowNetwork = False) -> None:
     """Run the API alone, on the servers that the settings name."""
     with _failures_in_one_line():
-        _settings_naming("database_url", "redis_url")
-        check_host(host, allow_network=allow_network)
+        settings = _settings_naming("database_url", "redis_url")
+        with_keys = needs_keys(host, settings.auth, allow_network=allow_network)
     configure_logging()
+    from service.app import create_app  # noqa: PLC0415  # takes a second, which the other commands needn't wait for
+
     config = uvicorn.Config(
-        "service.app:create_app",
+        partial(create_app, settings.model_copy(update={"auth": "on" if with_keys else "off"})),
         factory=True,
         host=host,
         port=port,
@@ -133,6 +137,7 @@ def migrate_database() -> None:
         migrate(_settings_naming("database_url").database_url)
 
 
+app.add_typer(keys, name="keys")
 app.command()(demo)
 app.command()(experiments)
 commands.register(app)

@@ -50,11 +50,15 @@ def _raise_for_problem(response: httpx.Response) -> None:
 
 
 class Client:
-    """One service. Objects are the API's JSON, as dicts; times out after `timeout_seconds` without an answer."""
+    """One service. Objects are the API's JSON, as dicts; times out after `timeout_seconds` without an answer.
 
-    def __init__(self, base_url: str, *, timeout_seconds: float = 120) -> None:
+    Where the service requires keys, each request carries `api_key`.
+    """
+
+    def __init__(self, base_url: str, *, api_key: str | None = None, timeout_seconds: float = 120) -> None:
         is_local = httpx.URL(base_url).host in {"127.0.0.1", "::1", "localhost"}  # never behind the environment's proxy
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_seconds, trust_env=not is_local)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout_seconds, trust_env=not is_local)
 
     def __enter__(self) -> Self:
         return self

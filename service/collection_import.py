@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from service.collection_export import LAYER, MODEL
 from service.collections import ensure_collection
 from service.core import vectors
-from service.core.db import Database
+from service.core.db import Database, tenant_of
 from service.core.errors import Invalid
 from service.core.ids import ID_PATTERN, IMAGE_ID_PATTERN
 from service.core.tables import CollectionImage, EmbeddingTable, Image, Model
@@ -151,6 +151,7 @@ def _upsert(session: Session, collection_id: str, rows: list[ImportedRow]) -> No
     statement = insert(CollectionImage).values(
         [
             {
+                "tenant": tenant_of(session),
                 "collection_id": collection_id,
                 "image_id": row.id,
                 "label": row.label,

@@ -7,6 +7,7 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.core.db import tenant_of
 from service.core.errors import Conflict, Invalid, NotFound
 from service.core.ids import ID_PATTERN, new_id
 from service.core.maps import forget_maps_of_collection
@@ -27,7 +28,8 @@ def find_collection(session: Session, key: str) -> Collection:
 def ensure_collection(session: Session, key: str) -> Collection:
     """The collection with an id or name, made if it is a new name; not deleted before the transaction ends."""
     if not re.match(ID_PATTERN, key):
-        session.execute(insert(Collection).values(id=new_id("col"), name=key).on_conflict_do_nothing())
+        new = insert(Collection).values(tenant=tenant_of(session), id=new_id("col"), name=key)
+        session.execute(new.on_conflict_do_nothing())
     # A row lock that inserting members takes anyway; two uploads don't wait for each other.
     held = (
         select(Collection)
@@ -46,8 +48,8 @@ def create_collection(session: Session, name: str) -> Collection:
         raise Invalid(
             "name: one that can't be taken for an id", errors=[{"field": "name", "message": "looks like an id"}]
         )
-    new = insert(Collection).values(id=new_id("col"), name=name).on_conflict_do_nothing().returning(Collection)
-    created = session.scalars(new).one_or_none()
+    new = insert(Collection).values(tenant=tenant_of(session), id=new_id("col"), name=name)
+    created = session.scalars(new.on_conflict_do_nothing().returning(Collection)).one_or_none()
     if created is None:
         raise Conflict(f"there is a collection {name} already", code="name_taken")
     return created

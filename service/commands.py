@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from service.client import JSON, ApiError, Client, JobFailed, ReportForm
+from service.core.settings import ClientSettings
 from service.local_files import batches, read_images
 from service.saving import write_whole
 
@@ -38,10 +39,12 @@ class Column:
 def connected(url: str) -> Iterator[Client]:
     """A client whose failures end the command with one clear line."""
     try:
-        with Client(url) as client:
+        with Client(url, api_key=ClientSettings().api_key) as client:
             yield client
     except (ApiError, JobFailed, ValueError) as error:
         console.print(f"[red]{error}[/red]")
+        if isinstance(error, ApiError) and error.code == "unauthenticated":
+            console.print("[red]set SIMCLR_API_KEY to a key of this service[/red]")
         raise typer.Exit(1) from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
         console.print(

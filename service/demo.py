@@ -23,6 +23,7 @@ from rich.table import Table
 from models.probing import probe_obstacle
 from service.client import JSON, ApiError, Client, JobFailed
 from service.core.child import child_command
+from service.core.settings import ClientSettings
 from service.demo_stages import ENCODERS, Demo, DemoFailed, K, Stages, progress_on
 from service.local_files import LocalImage, pack_folder, read_images
 
@@ -167,7 +168,10 @@ def demo(data: DataOption = None, data_dir: DataDirOption = Path("simclr-data"),
     try:
         with tempfile.TemporaryDirectory() as temporary:
             source = archive_of(data, data_dir, Path(temporary))
-            with running_service(data_dir, port) as address, Client(address) as client:
+            with (
+                running_service(data_dir, port) as address,
+                Client(address, api_key=ClientSettings().api_key) as client,
+            ):
                 summary = _run(client, source)
         console.print(f"The model is in {data_dir}; `simclr up --data-dir {data_dir}` serves it.")
         print(json.dumps(summary), flush=True)  # noqa: T201  # the machine-readable result, unwrapped

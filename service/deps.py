@@ -1,33 +1,46 @@
-"""What a route asks for in its signature: the process's services, and a transaction."""
+"""What a route asks for in its signature: the process's services as its caller sees them, and a transaction."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from service.audit import Audit
+from service.caller import Caller
 from service.classifiers import ClassifierCache
 from service.core.db import Database
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.embedding import Embedding
+from service.keyring import Keyring
 
 
 @dataclass(frozen=True)
 class Services:
-    """One a process, made when the application starts (service/app.py) and kept in `app.state.services`."""
+    """What a request may use, its database bound to its caller's tenant.
+
+    `app.state.services` (service/app.py) is what these are made of, with nobody as the caller and an unbound database.
+    """
 
     settings: Settings
     database: Database
     storage: Storage
     embedding: Embedding
     classifiers: ClassifierCache
+    keyring: Keyring
+    audit: Audit
+    caller: Caller
+
+    def of(self, caller: Caller) -> "Services":
+        """The same services for a caller."""
+        return replace(self, database=self.database.of(caller.tenant), caller=caller)
 
 
 async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
-    return services
+    return services.of(request.state.caller)
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
@@ -49,6 +62,10 @@ async def _database(services: ServicesDep) -> Database:
     return services.database
 
 
+async def _caller(services: ServicesDep) -> Caller:
+    return services.caller
+
+
 def _session(database: Annotated[Database, Depends(_database)]) -> Iterator[Session]:
     with database.transaction() as session:
         yield session
@@ -57,6 +74,7 @@ def _session(database: Annotated[Database, Depends(_database)]) -> Iterator[Sess
 SettingsDep = Annotated[Settings, Depends(_settings)]
 StorageDep = Annotated[Storage, Depends(_storage)]
 EmbeddingDep = Annotated[Embedding, Depends(_embedding)]
+CallerDep = Annotated[Caller, Depends(_caller)]
 
 # For a handler that must do something outside its transaction, or stream.
 DatabaseDep = Annotated[Database, Depends(_database)]

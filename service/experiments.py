@@ -28,6 +28,7 @@ from service.claims import (
     transform_claims,
 )
 from service.client import JSON, ApiError, Client, JobFailed
+from service.core.settings import ClientSettings
 from service.demo import DataDirOption, DataOption, PortOption, archive_of, running_service
 from service.demo_stages import DemoFailed, Stages, job_progress, progress_on
 from service.saving import write_whole
@@ -127,7 +128,10 @@ def experiments(
     try:
         with tempfile.TemporaryDirectory() as temporary, progress_on(console) as progress:
             source = archive_of(data, data_dir, Path(temporary))
-            with running_service(data_dir, port) as address, Client(address) as client:
+            with (
+                running_service(data_dir, port) as address,
+                Client(address, api_key=ClientSettings().api_key) as client,
+            ):
                 asked = Experiments(client, Stages(progress), epochs=epochs, seeds=range(seeds))
                 claims = asked.run(source)
         write_whole(html, _page(claims, asked).encode())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import NoResultFound, ProgrammingError
 
 from service.core.db import AWAY, Database
@@ -28,12 +28,12 @@ class Part:
 
 
 def database_part(database: Database) -> Part:
-    """Versions of PostgreSQL and pgvector, and the model that serves."""
+    """Versions of PostgreSQL and pgvector, and the model that serves those whose database it is."""
     statement = text("select current_setting('server_version'), extversion from pg_extension where extname = 'vector'")
     try:
         with database.transaction() as session:
             postgresql, pgvector = session.execute(statement).one()
-            alias = session.get(Alias, PRODUCTION)
+            production_model = session.scalar(select(Alias.model_id).where(Alias.name == PRODUCTION))
     except AWAY as error:
         return Part(is_usable=False, about={"error": _first_line(error)})
     except (ProgrammingError, NoResultFound):  # a table or pgvector itself is missing
@@ -41,7 +41,7 @@ def database_part(database: Database) -> Part:
         return Part(is_usable=False, about={"error": message})
     return Part(
         is_usable=True,
-        about={"postgresql": postgresql, "pgvector": pgvector, "production_model": alias and alias.model_id},
+        about={"postgresql": postgresql, "pgvector": pgvector, "production_model": production_model},
     )
 
 

@@ -21,8 +21,9 @@ from sqlalchemy.orm import Session
 from models.config import IndexRecipe
 from service.collections import ensure_collection
 from service.core import jobs, vectors
-from service.core.db import Database
+from service.core.db import Database, tenant_of
 from service.core.errors import NotFound
+from service.core.quotas import NO_LIMITS, Limits, check_images
 from service.core.storage import Storage
 from service.core.tables import CollectionImage, EmbeddingTable, Image, Model
 from service.production import queue_index, settled_model_id
@@ -65,11 +66,12 @@ def store_images(
     collection: str,
     metadata: Mapping[str, Any],
     model: Model | None,
+    limits: Limits = NO_LIMITS,
 ) -> dict[str, Kept]:
     """Store images with distinct ids, all or none; what the collection has of each afterwards.
 
     Labels and metadata that are given take the place of earlier ones. Where another model than `model`, which made the
-    vectors, is in production by now, a job is queued that adds its own.
+    vectors, is in production by now, a job is queued that adds its own. Raises QuotaExceeded.
     """
     images = sorted(images, key=lambda image: image.id)  # one order of locks in all uploads: no deadlock
     if model is not None:
@@ -78,6 +80,7 @@ def store_images(
     with _blobs(storage) as blobs, database.transaction() as session:
         collection_id = ensure_collection(session, collection).id
         _insert_images(session, images, blobs)
+        check_images(session, limits)
         kept = _insert_members(session, images, collection_id, metadata)
         if model is not None and (table := vectors.find_table(session, model.id, LAYER)):
             _insert_vectors(session, images, table)
@@ -134,6 +137,7 @@ def _insert_images(session: Session, images: Sequence[NewImage], blobs: _Blobs) 
         keys = blobs.write(new)
         rows = [
             {
+                "tenant": tenant_of(session),
                 "id": image.id,
                 "key": keys[image.id],
                 "format": image.format,
@@ -166,6 +170,7 @@ def _insert_members(
     statement = insert(CollectionImage).values(
         [
             {
+                "tenant": tenant_of(session),
                 "collection_id": collection_id,
                 "image_id": image.id,
                 "label": image.label,
@@ -205,7 +210,7 @@ def _insert_vectors(session: Session, images: Sequence[NewImage], table: Embeddi
 
 def get_image(session: Session, image_id: str) -> Image:
     """A stored image. Raises NotFound."""
-    image = session.get(Image, image_id)
+    image = session.get(Image, (tenant_of(session), image_id))
     if image is None:
         raise _unknown(image_id)
     return image

@@ -40,7 +40,7 @@ async def upload_images(services: Services, form: ImagesForm, timings: Timings) 
         firsts.setdefault(file.id, file)
     distinct = list(firsts.values())  # in order: an image may be the twin of one before it
     find = services.embedding.models.find if form.on_duplicate == "keep" else services.embedding.models.get
-    model = await find(PRODUCTION)  # without one there is nothing to compare
+    model = await find(services.caller.tenant, PRODUCTION)  # without one there is nothing to compare
     with services.embedding.admitted([file.content for file in distinct], model):
         images, errors = await _prepare(services, distinct, model, timings)
     twins = await _find_twins(services, images, form, model) if model else {}
@@ -48,7 +48,8 @@ async def upload_images(services: Services, form: ImagesForm, timings: Timings) 
         images = [image for image in images if image.id not in twins]
     kept = await _store(services, images, form, model)
     # Another model may have gone into production meanwhile: what is acknowledged is found by it, too.
-    while (serving := await services.embedding.models.find(PRODUCTION)) and serving.row.id != _id(model):
+    find = services.embedding.models.find
+    while (serving := await find(services.caller.tenant, PRODUCTION)) and serving.row.id != _id(model):
         model = serving
         stored, _ = await _prepare(services, [file for file in distinct if file.id in kept], model, timings)
         await _store(services, stored, form, model)
@@ -70,6 +71,7 @@ async def _store(
         collection=form.collection,
         metadata=form.metadata,
         model=model.row if model else None,
+        limits=services.caller.limits,
     )
 
 

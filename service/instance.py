@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from service.process import StartFailed
 
@@ -42,19 +43,24 @@ def only_instance(data_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_host(host: str, *, allow_network: bool) -> None:
-    """Raises StartFailed when `host` is no address, or one that other machines reach and that isn't allowed."""
+def needs_keys(host: str, auth: Literal["auto", "on", "off"], *, allow_network: bool) -> bool:
+    """Whether requests to the API on `host` need a key, as SIMCLR_AUTH says.
+
+    Raises StartFailed when `host` is no address, or other machines would reach it without a key and that isn't allowed.
+    """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise StartFailed(f"--host {host!r} is no address of this machine: {error.strerror}") from error
     addresses = [ipaddress.ip_address(str(address[4][0]).split("%")[0]) for address in found]
-    if not allow_network and not all(address.is_loopback for address in addresses):
+    is_private = all(address.is_loopback for address in addresses)
+    if auth == "off" and not is_private and not allow_network:
         raise StartFailed(
-            f"--host {host} lets other machines in, and this release has no API keys: whoever reaches the port may read"
-            " and delete everything. Keep 127.0.0.1, or put a proxy with authentication in front and give"
-            " --allow-unauthenticated-network"
+            f"--host {host} lets other machines in, and SIMCLR_AUTH=off needs no API keys of them: whoever reaches the"
+            " port may read and delete everything. Leave SIMCLR_AUTH out, keep 127.0.0.1, or put a proxy with"
+            " authentication in front and give --allow-unauthenticated-network"
         )
+    return auth == "on" or (auth == "auto" and not is_private)
 
 
 def check_port(host: str, port: int) -> None:

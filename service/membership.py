@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, text
+from sqlalchemy import ColumnElement, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from service.collections import delete_orphans, ensure_collection, find_collection, lock_images
+from service.core.db import tenant_of
 from service.core.errors import Invalid, NotFound
 from service.core.filters import Condition
-from service.core.members import members_of
+from service.core.members import Members, members_of
 from service.core.tables import CollectionImage, Image
 
 MAX_KEYS = 64  # of an image's metadata
@@ -46,7 +47,8 @@ def put_member(
     if session.scalar(held) is None:
         raise NotFound(f"there is no image {image_id}")
     said = {"label": label, "metadata_": dict(metadata)}
-    statement = insert(CollectionImage).values(collection_id=collection_id, image_id=image_id, **said)
+    named = {"tenant": tenant_of(session), "collection_id": collection_id, "image_id": image_id}
+    statement = insert(CollectionImage).values(**named, **said)
     upsert = statement.on_conflict_do_update(
         index_elements=["collection_id", "image_id"], set_={"label": label, "metadata": dict(metadata)}
     )
@@ -78,23 +80,21 @@ def remove_members(session: Session, key: str, condition: Condition) -> tuple[in
 
     The number of images, and the keys of the blobs to delete after the commit.
     """
-    collection_id = find_collection(session, key).id
-    members = members_of(collection_id, condition)
+    members = members_of(find_collection(session, key).id, condition)
     found = session.scalars(text(f"select image_id from collection_image c where {members.where}"), members.parameters)  # noqa: S608  # its values are parameters
-    return _remove(session, lock_images(session, list(found)), _holds(collection_id, condition))
+    return _remove(session, lock_images(session, list(found)), members)
 
 
 def remove_member(session: Session, key: str, image_id: str) -> list[str]:
     """Take an image out of a collection, and delete it if it is in no other; the keys of blobs, as above."""
-    collection_id = find_collection(session, key).id
-    num_removed, keys = _remove(session, lock_images(session, [image_id]), _holds(collection_id, None))
+    members = members_of(find_collection(session, key).id)
+    num_removed, keys = _remove(session, lock_images(session, [image_id]), members)
     if not num_removed:
         raise NotFound(f"the collection {key} has no image {image_id}")
     return keys
 
 
-def _remove(session: Session, image_ids: list[str], condition: ColumnElement[bool]) -> tuple[int, list[str]]:
-    member = aliased(CollectionImage, name="c")
-    removed = delete(member).where(member.image_id == func.any(image_ids), condition).returning(member.image_id)
-    gone = list(session.scalars(removed.execution_options(synchronize_session=False)))
+def _remove(session: Session, image_ids: list[str], members: Members) -> tuple[int, list[str]]:
+    statement = f"delete from collection_image c where {members.where} and c.image_id = any(:ids) returning c.image_id"  # noqa: S608  # its values are parameters
+    gone = list(session.scalars(text(statement), {**members.parameters, "ids": image_ids}))
     return len(gone), delete_orphans(session, gone)

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import structlog
@@ -27,7 +28,16 @@ from service.scheduling import giving_way
 ROW_VERSION: ColumnElement[str] = literal_column("model.xmin::text")  # the transaction that wrote the row last
 MEMORY_FACTOR = 2  # of a loaded model over its file: ONNX Runtime keeps weights also as its kernels take them
 
+MAX_WARMED = 4
+
 log = structlog.get_logger(__name__)
+
+
+class Name(NamedTuple):
+    """What a tenant calls a model: its id or an alias."""
+
+    tenant: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -60,19 +70,19 @@ class ModelCache:
         self._database = database
         self._storage = storage
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # by id and the sha256 of the file that serves
-        self._last: dict[str, ServedModel] = {}  # by the alias that served it last
+        self._last: dict[Name, ServedModel] = {}  # by the alias that served it last
         self._rows: dict[str, tuple[str, Model]] = {}  # by id, with the version that was read
         self._loading = asyncio.Lock()
-        self._next: dict[str, asyncio.Task[Model | None]] = {}  # look-ups that haven't begun, by name
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._next: dict[Name, asyncio.Task[Model | None]] = {}  # look-ups that haven't begun
+        self._turns: WeakValueDictionary[Name, asyncio.Lock] = WeakValueDictionary()
 
-    async def get(self, name: str | None = None) -> ServedModel:
-        """The model with an id or alias, by default the one in production.
+    async def get(self, tenant: str, name: str | None = None) -> ServedModel:
+        """The tenant's model with an id or alias, by default the one in production.
 
         While the database is away, an alias gives the model that it gave last. Raises NotFound, Conflict
         (`no_production_model`) or Unavailable (`model_damaged`, `unreadable_model`, `canary_failed`).
         """
-        served = await self.find(name or PRODUCTION)
+        served = await self.find(tenant, name or PRODUCTION)
         if served:
             return served
         if name in (None, PRODUCTION):
@@ -83,45 +93,47 @@ class ModelCache:
             )
         raise NotFound(f"there is no model or alias {name}")
 
-    async def find(self, name: str) -> ServedModel | None:
-        """The model with an id or alias, if there is one."""
+    async def find(self, tenant: str, name: str) -> ServedModel | None:
+        """The tenant's model with an id or alias, if there is one."""
+        key = Name(tenant, name)
         try:
-            row = await self._look_up(name)
+            row = await self._look_up(key)
         except AWAY:
-            if name not in self._last:
+            if key not in self._last:
                 raise
-            log.warning("database_away", serving=self._last[name].row.id)
-            return self._last[name]
+            log.warning("database_away", serving=self._last[key].row.id)
+            return self._last[key]
         if row is None:
-            self._last.pop(name, None)
+            self._last.pop(key, None)
             return None
         served = await self._load(row)
         if name != row.id:
-            self._last[name] = served
+            self._last[key] = served
         return served
 
-    async def _look_up(self, name: str) -> Model | None:
+    async def _look_up(self, name: Name) -> Model | None:
         """The row behind a name as it is now or later: requests that come during a look-up share the next one."""
         if name not in self._next:
             self._next[name] = asyncio.create_task(self._look_up_next(name))
         return await asyncio.shield(self._next[name])
 
-    async def _look_up_next(self, name: str) -> Model | None:
+    async def _look_up_next(self, name: Name) -> Model | None:
         async with self._turns.setdefault(name, asyncio.Lock()):
             del self._next[name]  # who comes from here on may know of a switch that this one doesn't see
             return await run_in_threadpool(self._resolve, name)
 
-    def _resolve(self, name: str) -> Model | None:
+    def _resolve(self, name: Name) -> Model | None:
         """The row behind a name; it is read again only when it has changed: of its JSON, most is not for serving."""
-        of_alias = select(Alias.model_id).where(Alias.name == name)
-        found = (Model.id == name) | Model.id.in_(of_alias)
-        with self._database.glance() as session:
+        database = self._database.of(name.tenant)
+        of_alias = select(Alias.model_id).where(Alias.name == name.name)
+        found = (Model.id == name.name) | Model.id.in_(of_alias)
+        with database.glance() as session:
             now = session.execute(select(Model.id, ROW_VERSION).where(found)).one_or_none()
         if now is None:
             return None
         id_, version = now
         if self._rows.get(id_, ("",))[0] != version:
-            with self._database.transaction() as session:
+            with database.transaction() as session:
                 row = session.get(Model, id_)
             if row is None:
                 return None
@@ -129,19 +141,25 @@ class ModelCache:
         return self._rows[id_][1]
 
     async def warm_production(self) -> None:
-        """Have the model in production loaded before the first request; without one, or a database, go on without."""
+        """Have the newest models in production loaded before the first request; without one, or a database, go on."""
         try:
-            await self.find(PRODUCTION)
+            for tenant in await run_in_threadpool(self._newest_tenants):
+                await self.find(tenant, PRODUCTION)
         except (Unavailable, ProgrammingError, *AWAY) as error:  # a table may be missing still
             log.warning("production_not_loaded", error=str(error))
 
-    async def preload(self, model_id: str) -> None:
+    def _newest_tenants(self) -> Sequence[str]:
+        newest = select(Alias.tenant).where(Alias.name == PRODUCTION).order_by(Alias.updated_at.desc())
+        with self._database.transaction() as session:
+            return session.scalars(newest.limit(MAX_WARMED)).all()
+
+    async def preload(self, tenant: str, model_id: str) -> None:
         """Have a model loaded, so that a switch to it keeps nobody waiting.
 
         Raises Conflict (`unreadable_model`, `canary_failed`).
         """
         try:
-            await self.get(model_id)
+            await self.get(tenant, model_id)
         except Unavailable as error:
             raise Conflict(error.detail, code=error.code) from error
 

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from models.config import IndexRecipe
 from service.core import jobs
 from service.core.aliases import share_switches
+from service.core.db import tenant_of
 from service.core.tables import Alias, Job
 
 PRODUCTION = "production"
@@ -14,7 +15,7 @@ QUEUE_LOCK = 0x51_3C_31  # first half of an advisory lock's key
 
 def settled_model_id(session: Session) -> str | None:
     """The model in production, if there is one; no switch happens until this transaction ends. Call it last."""
-    share_switches(session)
+    share_switches(session, tenant_of(session))
     return session.scalar(select(Alias.model_id).where(Alias.name == PRODUCTION))
 
 

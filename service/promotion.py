@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.core import vectors
 from service.core.aliases import lock_switches, switch
-from service.core.db import Database
+from service.core.db import Database, tenant_of
 from service.core.errors import Conflict, Invalid, NotFound
 from service.core.model_files import check_files
 from service.core.storage import Storage
@@ -42,13 +42,14 @@ def promote(database: Database, name: str, model_id: str) -> Promotion:
     Raises Invalid if there is no such model any more.
     """
     with database.transaction() as session:
+        tenant = tenant_of(session)
         # The row is locked against deletion until the alias refers to it.
         _existing(session.get(Model, model_id, with_for_update={"read": True, "key_share": True}), model_id)
         if name == PRODUCTION:
-            lock_switches(session)
-        previous_model_id = switch(session, name, model_id)
+            lock_switches(session, tenant)
+        previous_model_id = switch(session, tenant, name, model_id)
         index_job_id = _index(session, model_id) if name == PRODUCTION else None
-        alias = session.get_one(Alias, name, populate_existing=True)
+        alias = session.get_one(Alias, (tenant, name), populate_existing=True)
     return Promotion(alias, previous_model_id, index_job_id)
 
 

@@ -6,11 +6,12 @@ A server that the settings name is used instead of the embedded one. Each child 
 is killed (service/core/child.py); its log is DATA_DIR/logs/<name>.log.
 """
 
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,8 @@ import structlog
 import typer
 from sqlalchemy.exc import OperationalError
 
+from service.core.db import Database
+from service.core.keys import has_live_key
 from service.core.schema import migrate
 from service.core.settings import Settings, child_environment
 from service.embedded.postgres import EmbeddedPostgres
@@ -41,14 +44,16 @@ class Stopped(BaseException):  # not an Exception: nothing on the way out may ta
     """Ctrl-C or SIGTERM has come."""
 
 
-def up(settings: Settings, *, host: str, port: int) -> None:
+def up(settings: Settings, *, host: str, port: int, with_keys: bool = False) -> None:
     """Run the stack until Ctrl-C or SIGTERM. Raises StartFailed when it can't start, or when a part keeps ending."""
     check_port(host, port)
     data_dir = settings.data_dir.absolute()
     supervisor = Supervisor()
     with only_instance(data_dir), _stop_signals():
         try:
-            _start(supervisor, settings, data_dir, host=host, port=port)
+            database_url = _start(supervisor, settings, data_dir, host=host, port=port, with_keys=with_keys)
+            if with_keys:
+                _tell_of_keys(database_url, data_dir)
             _announce_when_ready(supervisor, data_dir, _url(host, port))
             while True:
                 time.sleep(CHECK_SECONDS)
@@ -77,7 +82,8 @@ def _stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start(supervisor: Supervisor, settings: Settings, data_dir: Path, *, host: str, port: int) -> None:
+def _start(supervisor: Supervisor, settings: Settings, data_dir: Path, *, host: str, port: int, with_keys: bool) -> str:
+    """Start the parts; the database's URL."""
     logs = data_dir / "logs"
     database_url = settings.database_url
     if not database_url:
@@ -90,11 +96,13 @@ def _start(supervisor: Supervisor, settings: Settings, data_dir: Path, *, host: 
         valkey = EmbeddedValkey(data_dir / "valkey", logs / "valkey.log")
         supervisor.start(valkey.process, valkey.start)
         redis_url = valkey.url
-    environment = child_environment(database_url=database_url, redis_url=redis_url, data_dir=str(data_dir))
+    auth = "on" if with_keys else "off"
+    environment = child_environment(database_url=database_url, redis_url=redis_url, data_dir=str(data_dir), auth=auth)
     environment = {"MPLCONFIGDIR": str(data_dir / "matplotlib"), **environment}  # its list of fonts, not in the home
     for name, command in (("worker", WORKER_COMMAND), ("API", _api_command(host, port))):
         process = program(name, logs)
         supervisor.start(process, partial(process.start, command, environment=environment))
+    return database_url
 
 
 def _api_command(host: str, port: int) -> list[str]:
@@ -132,6 +140,14 @@ def _announce_when_ready(supervisor: Supervisor, data_dir: Path, url: str) -> No
                 slow_at += SLOW_START_SECONDS
             time.sleep(CHECK_SECONDS)
     typer.echo(f"simclr is ready at {url} (data and logs in {data_dir})")
+
+
+def _tell_of_keys(database_url: str, data_dir: Path) -> None:
+    """Say how to make a key where there is none yet."""
+    with closing(Database(database_url)) as database, database.transaction() as session:
+        if not has_live_key(session):
+            command = f"simclr keys create --name first --scopes admin --data-dir {shlex.quote(str(data_dir))}"
+            typer.echo(f"requests need an API key, and there is none yet; make one on this machine:\n  {command}")
 
 
 def _readiness(client: httpx.Client) -> str:

@@ -522,6 +522,41 @@ MUTATIONS = [
         "for hit in hits][:k]",
         "tests/service/core/test_quality.py",
     ),
+    Mutation(
+        "tenants: a session sees everyone's rows",
+        "service/core/db.py",
+        "lambda cls: cls.tenant == tenant",
+        "lambda cls: cls.tenant == cls.tenant",
+        "tests/service/core/test_db.py",
+    ),
+    Mutation(
+        "tenants: a model indexes everyone's images",
+        "service/core/vectors.py",
+        "filter(Image.tenant == table.tenant, ",
+        "filter(",
+        "tests/service/core/test_vectors.py",
+    ),
+    Mutation(
+        "keys: one that was revoked is accepted",
+        "service/keyring.py",
+        "if key.revoked_at is not None:",
+        "if False:",
+        "tests/service/test_keyring.py",
+    ),
+    Mutation(
+        "keys: one that is remembered never expires",
+        "service/keyring.py",
+        "key.expires_at <= datetime.now(UTC)",
+        "False",
+        "tests/service/test_keyring.py",
+    ),
+    Mutation(
+        "keys: a valid one may do everything",
+        "service/caller.py",
+        "return scope in self.scopes or ADMIN in self.scopes",
+        "return True",
+        "tests/service/test_keyring.py",
+    ),
 ]
 
 

@@ -13,7 +13,7 @@ from models.variants import Variant
 from service.core.db import Database
 from service.core.ids import new_id
 from service.core.storage import Storage
-from service.core.tables import Alias, Model
+from service.core.tables import DEFAULT_TENANT, Alias, Model
 from tests.models.exported import network
 from tests.models.image_files import noise
 
@@ -59,8 +59,9 @@ def publish(
     side: int = 8,
     alias: str | None = "production",
     variants: tuple[Variant, ...] = ("float32",),
+    tenant: str = DEFAULT_TENANT,
 ) -> Model:
-    """Store a model and have the alias serve it."""
+    """Store a model and have the tenant's alias serve it."""
     made = exported(encoder, side, variants)
     id_ = new_id("mdl")
     files = {}
@@ -71,10 +72,10 @@ def publish(
     columns = {
         name: made.description[name] for name in ("recipe", "preprocessing", "layers", "parity_cosine", "variants")
     }
-    model = Model(id=id_, files=files, **columns)
-    with database.transaction() as session:
+    model = Model(tenant=tenant, id=id_, files=files, **columns)
+    with database.of(tenant).transaction() as session:
         session.add(model)
         session.flush()
         if alias is not None:
-            session.merge(Alias(name=alias, model_id=id_))
+            session.merge(Alias(tenant=tenant, name=alias, model_id=id_))
     return model

@@ -85,6 +85,7 @@ def _submit(
         resources=resources,
         parent_id=ablation.id,
         cell=cell,
+        tenant=ablation.tenant,
     )
 
 

@@ -99,7 +99,7 @@ class Indexer:
                 raise NotFound(f"there is no model {model_id}")
             table = vectors.ensure_table(session, model, self._recipe.layer)
         with self._database.transaction() as session:  # counting takes a while, and making the table holds up uploads
-            num_images = session.scalar(select(func.count()).select_from(Image)) or 0
+            num_images = session.scalar(select(func.count()).where(Image.tenant == model.tenant)) or 0
             progress = Progress(self._run, vectors.count_missing(session, table))
         self._run.emit("stage", stage="embed", step=0, steps=max(1, progress.num_missing))
         embedder = self._open(model)
@@ -134,7 +134,7 @@ class Indexer:
         while True:
             embed_missing()
             with self._database.transaction() as session:
-                lock_switches(session)
+                lock_switches(session, model.tenant)
                 num_missing = self._num_missing(table, most)
                 if num_missing > most:
                     most *= 2  # many came meanwhile: uploads wait for more of them only if that goes on
@@ -143,7 +143,7 @@ class Indexer:
                     embed_missing()
                 if jobs.orders(session, attempt.job_id, attempt.number) == jobs.Orders.CANCEL:
                     raise jobs.Fenced(f"{attempt.job_id} is to be cancelled")
-                previous = switch(session, self._recipe.promote_to, model.id)
+                previous = switch(session, model.tenant, self._recipe.promote_to, model.id)
             return {"alias": self._recipe.promote_to, "previous_model_id": previous}
 
     def _num_missing(self, table: EmbeddingTable, most: int) -> int:

@@ -101,7 +101,8 @@ def _record_result(session: Session, job: Job, *, result: Result) -> Result:
 
 def _record_model(session: Session, job: Job, *, model_id: str, files: Files, about: Result, result: Result) -> Result:
     columns = {name: about[name] for name in MODEL_COLUMNS}
-    session.add(Model(id=model_id, job_id=job.id, dataset_id=job.dataset_id, files=files, **columns))
+    made_by = {"tenant": job.tenant, "job_id": job.id, "dataset_id": job.dataset_id}
+    session.add(Model(id=model_id, files=files, **made_by, **columns))
     session.flush()
     transfer = _transfer(session, job) if job.kind == "finetune" else {}
     return {**result, **transfer, "model_id": model_id}

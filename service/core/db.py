@@ -1,7 +1,14 @@
-"""Connections to PostgreSQL. One request or task is one transaction."""
+"""Connections to PostgreSQL. One request or task is one transaction.
+
+A database that is bound to a tenant (`Database.of`) shows its sessions no rows of another one: every ORM statement on
+an `Owned` table gets the tenant as a condition, so that nobody has to remember it. Some kinds of statement stand
+outside and name the tenant themselves: inserts that aren't made from objects, text, and deletions by an alias
+(SQLAlchemy warns of these, which fails a test).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import psycopg
@@ -9,7 +16,9 @@ from pgvector.psycopg import register_vector
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+
+from service.core.tables import Owned
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what a database that doesn't answer raises
 
@@ -47,25 +56,65 @@ def connect(database_url: str) -> Engine:
     return engine
 
 
+TENANT = "tenant"  # of a session's info
+
+
+class TenantSession(Session):
+    """A session of one tenant."""
+
+
+@event.listens_for(TenantSession, "do_orm_execute")
+def _only_own_rows(state: ORMExecuteState) -> None:
+    if state.is_select or state.is_update or state.is_delete:
+        tenant = tenant_of(state.session)
+        own = with_loader_criteria(Owned, lambda cls: cls.tenant == tenant, include_aliases=True)
+        state.statement = state.statement.options(own)
+
+
+@event.listens_for(TenantSession, "before_flush")
+def _own_new_rows(session: Session, _context: object, _instances: object) -> None:
+    for row in session.new:
+        if isinstance(row, Owned):
+            assert row.tenant in {None, tenant_of(session)}, row
+            row.tenant = tenant_of(session)
+
+
+def tenant_of(session: Session) -> str:
+    """The tenant that a session is bound to; one that isn't bound to any has none (KeyError)."""
+    tenant: str = session.info[TENANT]
+    return tenant
+
+
 class Database:
-    """The engine and its transactions."""
+    """The engine and its transactions: of all tenants, unless it is bound to one."""
 
     def __init__(self, database_url: str) -> None:
         self.engine = connect(database_url)
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._glances = sessionmaker(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self.tenant: str | None = None
+
+    def of(self, tenant: str) -> "Database":
+        """The same database as one tenant sees it."""
+        bound = copy(self)
+        bound.tenant = tenant
+        return bound
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """A session that commits when the block ends, or rolls back if it raises."""
-        with self._sessions.begin() as session:
+        with self._session() as session, session.begin():
             yield session
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
         """A session for one reading statement, without the two round trips of a transaction around it."""
-        with self._glances() as session:
+        with self._session() as session:
+            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             yield session
+
+    def _session(self) -> Session:
+        if self.tenant is None:
+            return Session(self.engine, expire_on_commit=False)
+        return TenantSession(self.engine, expire_on_commit=False, info={TENANT: self.tenant})
 
     def close(self) -> None:
         """Close the pool."""

@@ -2,6 +2,8 @@
 
 ServiceError
 ├── BadRequest           400  bad_request
+├── Unauthenticated      401  unauthenticated
+├── Forbidden            403  forbidden
 ├── NotFound             404  not_found, no_picture
 ├── Conflict             409  conflict
 ├── TooLarge             413  too_large
@@ -9,6 +11,8 @@ ServiceError
 ├── Invalid              422  invalid
 │   └── Undecodable      422  undecodable
 ├── Busy                 429  busy
+├── RateLimited          429  rate_limited
+├── QuotaExceeded        429  quota_exceeded
 ├── ClientGone           499  client_gone
 ├── Unavailable          503  unavailable
 │   └── DeadlineExceeded 503  deadline_exceeded
@@ -46,6 +50,18 @@ class BadRequest(ServiceError):
     """The request can't be parsed."""
 
     status, code, title = 400, "bad_request", "Bad request"
+
+
+class Unauthenticated(ServiceError):
+    """The request has no key, or one that isn't valid."""
+
+    status, code, title = 401, "unauthenticated", "Unauthenticated"
+
+
+class Forbidden(ServiceError):
+    """The key is valid, but not for this."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
 
 
 class NotFound(ServiceError):
@@ -88,6 +104,18 @@ class Busy(ServiceError):
     """The service has as much work as it takes at once."""
 
     status, code, title = 429, "busy", "Busy"
+
+
+class RateLimited(ServiceError):
+    """The key has made too many requests in the last seconds."""
+
+    status, code, title = 429, "rate_limited", "Rate limited"
+
+
+class QuotaExceeded(ServiceError):
+    """The tenant has as much of something as it may have."""
+
+    status, code, title = 429, "quota_exceeded", "Quota exceeded"
 
 
 class ClientGone(ServiceError):

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.core.db import tenant_of
 from service.core.errors import Conflict, NotFound
 from service.core.ids import new_id
 from service.core.tables import ENDED, Checkpoint, Dataset, DatasetRejection, Job, JobEvent, Placement
@@ -67,13 +68,18 @@ def submit(
     request_sha256: str | None = None,
     parent_id: str | None = None,
     cell: dict[str, Any] | None = None,
+    tenant: str | None = None,
 ) -> Job:
-    """Queue a job; with an idempotency key that was used before, return the job that it made.
+    """Queue a job; with an idempotency key that its tenant used before, return the job that it made.
+
+    The tenant need not be given where the session is bound to one.
 
     Raises Conflict (`idempotency_mismatch`) if the key was used for a request with another sha256.
     """
+    tenant = tenant or tenant_of(session)
     statement = insert(Job).values(
         id=new_id("job"),
+        tenant=tenant,
         kind=kind,
         recipe=recipe,
         dataset_id=dataset_id,
@@ -85,13 +91,13 @@ def submit(
         parent_id=parent_id,
         cell=null() if cell is None else cell,
     )
-    unless_known = statement.on_conflict_do_nothing(index_elements=["idempotency_key"])
+    unless_known = statement.on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
     job = session.scalars(unless_known.returning(Job)).one_or_none()
     if job is not None:
         record_events(session, job, [("status", {"status": "queued"})])
         return job
     # The conflicting insert has committed by now: PostgreSQL waited for it.
-    job = session.scalars(select(Job).where(Job.idempotency_key == idempotency_key)).one()
+    job = session.scalars(select(Job).where(Job.tenant == tenant, Job.idempotency_key == idempotency_key)).one()
     if job.request_sha256 != request_sha256:
         raise Conflict(
             f"the idempotency key {idempotency_key!r} was used for another request; use a new key",

@@ -4,7 +4,7 @@ import os
 import socket
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -16,7 +16,8 @@ from models.variants import Variant
 PREFIX = "SIMCLR_"
 ENV_FILE = ".env"
 MAX_PORT = 65_535
-CLIENT_NAMES = {"SIMCLR_URL"}  # read by the client commands (service/client.py)
+CLIENT_NAMES = {"SIMCLR_URL", "SIMCLR_API_KEY"}  # read by the client commands (service/commands.py)
+ORIGIN_PATTERN = r"^https?://[^/?#\s]+$"
 
 
 class Settings(BaseSettings):
@@ -102,6 +103,24 @@ class Settings(BaseSettings):
         " auto (float16 on a GPU, int8 on a CPU with VNNI). The same for the API and all workers.",
     )
     num_ort_threads: int = Field(0, ge=0, le=256, description="Intra-op threads of ONNX Runtime; 0: one a core.")
+    auth: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether requests need an API key; auto: unless the API listens on this machine alone"
+        " (docs/security.md).",
+    )
+    cors_origins: list[Annotated[str, Field(pattern=ORIGIN_PATTERN)]] = Field(
+        [], description='JSON list of the sites whose pages may call the API, such as ["https://example.org"].'
+    )
+    requests_per_second: float = Field(
+        0, ge=0, description="Of a key whose limits don't say, in each process of the API; 0: no limit."
+    )
+    quota_images: int = Field(0, ge=0, description="Stored images of a tenant, as the one before; 0: no limit.")
+    quota_jobs: int = Field(
+        0, ge=0, description="Unfinished jobs of a tenant, those of an ablation apart; 0: no limit."
+    )
+    quota_gpu_seconds: int = Field(
+        0, ge=0, description="Of a tenant's jobs in a month (UTC), for each GPU that they hold; 0: no limit."
+    )
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -139,6 +158,14 @@ class Settings(BaseSettings):
     def runs_dir(self, node_name: str) -> Path:
         """Folder of the run folders of jobs on a node; several may keep theirs in one data_dir."""
         return self.data_dir / "runs" / node_name
+
+
+class ClientSettings(BaseSettings):
+    """What the client commands read from the environment or a file .env."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, frozen=True, extra="ignore")
+
+    api_key: str = Field("", description="The key that requests carry, if the service wants one.")
 
 
 @lru_cache

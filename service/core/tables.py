@@ -8,13 +8,28 @@ dataset ──< dataset_rejection          collection ──< collection_image >
    └─< alias, alias_change
 
 The tables emb_<number> are made when a model is first indexed (service/core/vectors.py).
+
+What is `Owned` belongs to a tenant, and so does what is reached from it by its id. A session that is bound to a tenant
+sees no other's rows (service/core/db.py).
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Text, false, func
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    PrimaryKeyConstraint,
+    Text,
+    UniqueConstraint,
+    false,
+    func,
+)
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -22,6 +37,8 @@ JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cance
 FLOAT32_ALONE: Mapping[str, Any] = {"float32": {"status": "published"}}  # of a model of an older release
 ENDED = ("succeeded", "failed", "cancelled")
 DATASET_STATUSES = ("validating", "ready", "failed")
+DEFAULT_TENANT = "default"  # owns all rows of earlier releases, and of a service without keys
+TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
@@ -39,11 +56,17 @@ class Base(DeclarativeBase):
     }
 
 
-class Dataset(Base):
+class Owned:
+    """A row that belongs to a tenant."""
+
+    tenant: Mapped[str] = mapped_column(server_default=DEFAULT_TENANT, sort_order=1)  # after the class's own columns
+
+
+class Dataset(Owned, Base):
     """Images to train on: an uploaded archive and, once `ready`, its packed form."""
 
     __tablename__ = "dataset"
-    __table_args__ = (_one_of("status", DATASET_STATUSES),)
+    __table_args__ = (_one_of("status", DATASET_STATUSES), Index("dataset_by_tenant", "tenant", "id"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -75,14 +98,15 @@ class DatasetRejection(Base):
     detail: Mapped[str]
 
 
-class Job(Base):
+class Job(Owned, Base):
     """Work for the worker pool. `attempt` fences: only the current attempt's agent may write."""
 
     __tablename__ = "job"
     __table_args__ = (
         _one_of("status", JOB_STATUSES),
         Index("job_queue", "priority_at", postgresql_where="status = 'queued'"),
-        Index("job_idempotency_key", "idempotency_key", unique=True),
+        Index("job_idempotency_key", "tenant", "idempotency_key", unique=True),
+        Index("job_by_tenant", "tenant", "id"),
         Index("job_by_dataset", "dataset_id"),
         Index("job_by_model", "model_id"),
         Index("job_by_parent", "parent_id", "id"),
@@ -186,10 +210,11 @@ class Placement(Base):
     loss: Mapped[dict[str, Any] | None]  # of a node but the first: why its processes ended (trainer/outcome.py)
 
 
-class Model(Base):
+class Model(Owned, Base):
     """An exported, servable encoder."""
 
     __tablename__ = "model"
+    __table_args__ = (Index("model_by_tenant", "tenant", "id"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL", use_alter=True))
@@ -204,21 +229,22 @@ class Model(Base):
     variants: Mapped[dict[str, Any]] = mapped_column(default=FLOAT32_ALONE)  # {name: {"status", "cosine", ...}}
 
 
-class Alias(Base):
+class Alias(Owned, Base):
     """A name that serves a model; `production` serves when no model is named."""
 
     __tablename__ = "alias"
+    __table_args__ = (PrimaryKeyConstraint("tenant", "name"),)
 
-    name: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
     model_id: Mapped[str] = mapped_column(ForeignKey("model.id"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class AliasChange(Base):
+class AliasChange(Owned, Base):
     """The history of an alias."""
 
     __tablename__ = "alias_change"
-    __table_args__ = (Index("alias_change_by_alias", "alias", "id"),)
+    __table_args__ = (Index("alias_change_by_alias", "tenant", "alias", "id"),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     alias: Mapped[str]
@@ -227,12 +253,13 @@ class AliasChange(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Image(Base):
-    """An uploaded image; its id is the sha256 of its bytes."""
+class Image(Owned, Base):
+    """An uploaded image; its id is the sha256 of its bytes. Tenants with the same one have a row and a blob each."""
 
     __tablename__ = "image"
+    __table_args__ = (PrimaryKeyConstraint("tenant", "id"),)
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str]
     key: Mapped[str]
     format: Mapped[str]
     width: Mapped[int]
@@ -241,22 +268,24 @@ class Image(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Collection(Base):
+class Collection(Owned, Base):
     """A named set of images to search in."""
 
     __tablename__ = "collection"
+    __table_args__ = (UniqueConstraint("tenant", "name"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class CollectionImage(Base):
+class CollectionImage(Owned, Base):
     """An image in a collection, with what its owner says of it there."""
 
     __tablename__ = "collection_image"
     __table_args__ = (
-        Index("collection_image_by_image", "image_id"),
+        ForeignKeyConstraint(["tenant", "image_id"], ["image.tenant", "image.id"], ondelete="CASCADE"),
+        Index("collection_image_by_image", "tenant", "image_id"),
         Index("collection_image_by_label", "collection_id", "label"),
         Index(
             "collection_image_by_metadata",
@@ -267,14 +296,14 @@ class CollectionImage(Base):
     )
 
     collection_id: Mapped[str] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"), primary_key=True)
-    image_id: Mapped[str] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[str] = mapped_column(primary_key=True)
     label: Mapped[str | None]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
     filename: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class EmbeddingTable(Base):
+class EmbeddingTable(Owned, Base):
     """The table emb_<number> that holds one layer of one model for every indexed image."""
 
     __tablename__ = "embedding_table"
@@ -290,3 +319,37 @@ class EmbeddingTable(Base):
     recall: Mapped[float | None]  # recall@10 of the index, against exact search
     num_measured: Mapped[int | None]  # vectors in the table at that time
     measured_at: Mapped[datetime | None]
+
+
+class ApiKey(Owned, Base):
+    """A key that requests carry. Of its secret there is only the sha256: who reads this table can't use it."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (UniqueConstraint("secret_sha256"), Index("api_key_by_tenant", "tenant", "id"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    secret_sha256: Mapped[str]
+    prefix: Mapped[str]  # of the secret, to tell keys apart
+    scopes: Mapped[list[str]]
+    limits: Mapped[dict[str, Any]]  # service/core/quotas.py
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  # to a minute or so
+
+
+class AuditEntry(Base):
+    """A change that was asked for over HTTP, and what came of it. It outlives what it tells of."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("audit_by_tenant", "tenant", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    tenant: Mapped[str | None]  # null: refused without a key that is known
+    key_id: Mapped[str | None]  # null too where keys are not required
+    action: Mapped[str]  # the operation's id in the OpenAPI document
+    resource: Mapped[str]  # its path; of what was made, the new thing's
+    request_id: Mapped[str]
+    status: Mapped[int]

@@ -7,6 +7,7 @@ index built, at once over all of them: rows go into a table without index some h
 index (measured, 5,000 vectors of 512: 0.2 s against 32 s), and below the limit an exact scan takes milliseconds.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
-from service.core.tables import EmbeddingTable, Image, Model
+from service.core.tables import TENANT_PATTERN, EmbeddingTable, Image, Model
 
 EXACT_LIMIT = 20_000
 MAX_INDEXED_SIZE = 4000  # of a halfvec HNSW index; of larger vectors it holds the leading part
@@ -55,16 +56,20 @@ def ensure_table(session: Session, model: Model, layer: str) -> EmbeddingTable:
     session.execute(text("select pg_advisory_xact_lock(:lock, hashtext(:id))"), {"lock": TABLES_LOCK, "id": model.id})
     if found := find_table(session, model.id, layer):
         return found
-    table = EmbeddingTable(model_id=model.id, layer=layer, size=model.layers[layer])
+    table = EmbeddingTable(tenant=model.tenant, model_id=model.id, layer=layer, size=model.layers[layer])
     session.add(table)
     session.flush()
+    assert re.match(TENANT_PATTERN, model.tenant)
+    # All its rows are of the model's tenant: that is a default, which no insert has to give.
     # Vacuuming an HNSW index takes minutes and costs recall: see compact_index. The heap is vacuumed and analysed.
     # A vector stays in its row as long as that fits a page: out of line, as rows of 2 kB are by default, a scan of
     # 512 values takes three times as long.
     statement = f"""
         create table {table_name(table)} (
-            image_id text primary key references image (id) on delete cascade,
-            h vector({table.size:d}) not null
+            image_id text primary key,
+            h vector({table.size:d}) not null,
+            tenant text not null default '{model.tenant}',
+            foreign key (tenant, image_id) references image (tenant, id) on delete cascade
         ) with (vacuum_index_cleanup = off, toast_tuple_target = 8160)
     """
     session.execute(text(statement))
@@ -85,11 +90,11 @@ def insert_vectors(
     # The row lock makes a deletion that runs at the same time come before (then no row is found) or after.
     statement = f"""
         insert into {table_name(table)} (image_id, h)
-        select id, cast(:h as vector) from image where id = :image_id for key share
+        select id, cast(:h as vector) from image where tenant = :tenant and id = :image_id for key share
         on conflict (image_id) do update set h = excluded.h
     """  # noqa: S608  # the name is made from an integer
     rows = sorted(zip(image_ids, vectors, strict=True), key=lambda row: row[0])  # one order of locks: no deadlock
-    session.execute(text(statement), [{"image_id": image_id, "h": h} for image_id, h in rows])
+    session.execute(text(statement), [{"tenant": table.tenant, "image_id": image_id, "h": h} for image_id, h in rows])
 
 
 def stored_vectors(session: Session, table: EmbeddingTable, image_ids: Iterable[str]) -> dict[str, NDArray[np.float32]]:
@@ -104,17 +109,19 @@ def vector_of(sent: bytes) -> NDArray[np.float32]:
 
 
 def missing_images(session: Session, table: EmbeddingTable, after: str, limit: int) -> list[Image]:
-    """The first images in order of id, after the id `after`, that have no vector in the table."""
-    has_vector = text(f"not exists (select from {table_name(table)} v where v.image_id = image.id)")
-    return session.query(Image).filter(Image.id > after, has_vector).order_by(Image.id).limit(limit).all()
+    """The first images of the table's tenant in order of id, after the id `after`, that have no vector in it."""
+    has_none = text(f"not exists (select from {table_name(table)} v where v.image_id = image.id)")
+    of_tenant = session.query(Image).filter(Image.tenant == table.tenant, Image.id > after, has_none)
+    return of_tenant.order_by(Image.id).limit(limit).all()
 
 
 def count_missing(session: Session, table: EmbeddingTable) -> int:
-    """The number of images that have no vector in the table."""
+    """The number of the tenant's images that have no vector in the table."""
     statement = f"""
-        select count(*) from image where not exists (select from {table_name(table)} v where v.image_id = image.id)
+        select count(*) from image
+        where tenant = :tenant and not exists (select from {table_name(table)} v where v.image_id = image.id)
     """  # noqa: S608  # the name is made from an integer
-    return int(session.execute(text(statement)).scalar_one())
+    return int(session.execute(text(statement), {"tenant": table.tenant}).scalar_one())
 
 
 def estimated_number(session: Session, table: EmbeddingTable) -> float:

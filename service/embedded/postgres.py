@@ -69,7 +69,7 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """Where the server listens."""
-        return f"postgresql://postgres@/postgres?host={quote(str(self.socket_folder))}"
+        return _url(self.socket_folder)
 
     def _start(self, lock: int) -> None:
         user = self._user()
@@ -129,3 +129,18 @@ def _make_private_folder(folder: Path, user: str | None) -> None:
     if user is not None:
         entry = pwd.getpwnam(user)
         os.chown(folder, entry.pw_uid, entry.pw_gid)
+
+
+def running_url(folder: Path) -> str:
+    """The URL of the server that another process has started on a folder. Raises StartFailed where none has."""
+    try:
+        lines = (folder / "data" / "postmaster.pid").read_text().splitlines()
+    except OSError as error:
+        raise StartFailed(
+            f"no `simclr up` runs on {folder.parent}: start it, name another --data-dir, or set SIMCLR_DATABASE_URL"
+        ) from error
+    return _url(lines[4])  # pid, data folder, start, port, socket's folder
+
+
+def _url(socket_folder: Path | str | None) -> str:
+    return f"postgresql://postgres@/postgres?host={quote(str(socket_folder))}"

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.core.db import Database
 from service.core.errors import NotFound
+from service.core.keys import READ, TRAIN
 from service.core.tables import Alias, AliasChange
 from service.deps import Services, ServicesDep, SessionDep
 from service.promotion import Promotion, previous_model_id, promote, verify
@@ -14,6 +15,7 @@ from service.schemas.fields import AliasName
 from service.schemas.links import links_to
 from service.schemas.models import AliasChangeOut, AliasMoved, AliasOut, AliasTarget
 from service.schemas.page import Limit, NameCursor, NumberCursor, Page, read_rows
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/aliases", tags=["models"])
 
@@ -24,6 +26,7 @@ router = APIRouter(prefix="/v1/aliases", tags=["models"])
         200: {"links": links_to("alias", "list_alias_changes", "rollback_alias", source="$response.body#/name")}
     },
 )
+@requires(TRAIN)
 async def set_alias(alias: AliasName, target: AliasTarget, services: ServicesDep) -> AliasMoved:
     """Have an alias serve a model, from the next request on.
 
@@ -33,6 +36,7 @@ async def set_alias(alias: AliasName, target: AliasTarget, services: ServicesDep
 
 
 @router.get("")
+@requires(READ)
 def list_aliases(session: SessionDep, cursor: NameCursor = None, limit: Limit = 50) -> Page[AliasOut]:
     """All aliases, by name."""
     rows, following = read_rows(session, select(Alias), Alias.name, cursor=cursor, limit=limit, descending=False)
@@ -40,6 +44,7 @@ def list_aliases(session: SessionDep, cursor: NameCursor = None, limit: Limit = 
 
 
 @router.get("/{alias}/history")
+@requires(READ)
 def list_alias_changes(
     alias: AliasName, session: SessionDep, cursor: NumberCursor = None, limit: Limit = 50
 ) -> Page[AliasChangeOut]:
@@ -51,6 +56,7 @@ def list_alias_changes(
 
 
 @router.post("/{alias}/rollback")
+@requires(TRAIN)
 async def rollback_alias(alias: AliasName, services: ServicesDep) -> AliasMoved:
     """Have an alias serve the model that it served before its last change."""
     model_id = await run_in_threadpool(_previous, services.database, alias)
@@ -60,7 +66,7 @@ async def rollback_alias(alias: AliasName, services: ServicesDep) -> AliasMoved:
 async def _switched(services: Services, alias: str, model_id: str) -> AliasMoved:
     """Verify, load, try, switch; requests that hold the model before end with it."""
     await run_in_threadpool(verify, services.database, services.storage, model_id)
-    await services.embedding.models.preload(model_id)
+    await services.embedding.models.preload(services.caller.tenant, model_id)
     return _moved(await run_in_threadpool(promote, services.database, alias, model_id))
 
 
@@ -70,7 +76,7 @@ def _previous(database: Database, alias: str) -> str:
 
 
 def _check(session: Session, name: str) -> None:
-    if session.get(Alias, name) is None:
+    if session.scalar(select(Alias.name).where(Alias.name == name)) is None:
         raise NotFound(f"there is no alias {name}")
 
 

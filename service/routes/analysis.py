@@ -12,6 +12,7 @@ from service.arrow_stream import ARROW, stream
 from service.collection_map import labels_of, only, project_now, read_newest, read_of_job
 from service.collections import find_collection
 from service.core.duplicates import duplicate_groups
+from service.core.keys import READ
 from service.core.members import count_members, members_of
 from service.core.projection import MAX_POINTS
 from service.core.quality import measure_quality
@@ -33,12 +34,14 @@ from service.schemas.analysis import (
 from service.schemas.fields import Id
 from service.schemas.images import CollectionPath, ImageCursor, ModelQuery
 from service.schemas.page import Limit
+from service.scopes import requires
 from service.vector_tables import find_vectors
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["images"])
 
 
 @router.get("/duplicates")
+@requires(READ)
 def list_duplicates(
     collection: CollectionPath,
     session: SessionDep,
@@ -69,6 +72,7 @@ def list_duplicates(
 
 
 @router.get("/quality")
+@requires(READ)
 def get_quality(
     collection: CollectionPath,
     session: SessionDep,
@@ -99,6 +103,7 @@ def get_quality(
     response_model=CollectionMap,
     responses={200: {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}},
 )
+@requires(READ)
 def get_map(
     request: Request,
     collection: CollectionPath,

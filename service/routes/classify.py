@@ -11,17 +11,20 @@ from models.classifier import Classifier
 from service import bodies
 from service.attendance import AttendanceDep
 from service.core.errors import Invalid, ServiceError
+from service.core.keys import READ
 from service.deps import ServicesDep
 from service.embedding import Timings, Vector, raise_errors
 from service.image_inputs import read_inputs
 from service.model_cache import ServedModel
 from service.schemas.classify import Classification, ClassifiedImage, ClassifyForm, ClassifyRequest, LikelyClass
 from service.schemas.embeddings import ItemError
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/classify", tags=["search"])
 
 
 @router.post("", response_model=Classification, openapi_extra=bodies.document(ClassifyForm, ClassifyRequest))
+@requires(READ)
 async def classify_images(request: Request, services: ServicesDep, attendance: AttendanceDep) -> Response:
     """Classify images by the classifier that a `linear_probe` or `finetune` job made: files of a form, or data URIs.
 
@@ -32,8 +35,8 @@ async def classify_images(request: Request, services: ServicesDep, attendance: A
     timings = Timings()
     async with bodies.read_body(request, ClassifyRequest, ClassifyForm) as body:
         contents = await read_inputs(body, services.settings.max_images_per_request)
-    classifier, model_id = await services.classifiers.get(body.probe)
-    model = await services.embedding.models.get(model_id)
+    classifier, model_id = await services.classifiers.get(services.caller.tenant, body.probe)
+    model = await services.embedding.models.get(services.caller.tenant, model_id)
     _check_layer(model, classifier.layer)
     outcomes = await attendance.result(services.embedding.embed_each(contents, model, classifier.layer, timings))
     if all(isinstance(outcome, ServiceError) for outcome in outcomes):

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from service import membership
+from service.core.keys import WRITE
 from service.deps import DatabaseDep, SessionDep, StorageDep
 from service.filter_query import RequiredFilterQuery
 from service.schemas.images import (
@@ -14,11 +15,13 @@ from service.schemas.images import (
     Removed,
     show_membership,
 )
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/collections/{collection}/images", tags=["images"])
 
 
 @router.put("/{image_id}")
+@requires(WRITE)
 def put_collection_image(
     collection: CollectionPath, image_id: ImageId, body: MemberBody, session: SessionDep
 ) -> Membership:
@@ -28,6 +31,7 @@ def put_collection_image(
 
 
 @router.patch("/{image_id}")
+@requires(WRITE)
 def change_collection_image(
     collection: CollectionPath, image_id: ImageId, change: MemberChange, session: SessionDep
 ) -> Membership:
@@ -37,6 +41,7 @@ def change_collection_image(
 
 
 @router.delete("/{image_id}", status_code=204)
+@requires(WRITE)
 def remove_collection_image(
     collection: CollectionPath, image_id: ImageId, database: DatabaseDep, storage: StorageDep
 ) -> None:
@@ -48,6 +53,7 @@ def remove_collection_image(
 
 
 @router.delete("")
+@requires(WRITE)
 def remove_collection_images(
     collection: CollectionPath,
     database: DatabaseDep,

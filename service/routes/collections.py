@@ -4,16 +4,19 @@ from fastapi import APIRouter, Response
 from sqlalchemy import select
 
 from service import collections
+from service.core.keys import READ, WRITE
 from service.core.tables import Collection
 from service.deps import DatabaseDep, SessionDep, StorageDep
 from service.schemas.images import CollectionOut, CollectionPath, NewCollection, show_collection
 from service.schemas.links import created, links_to
 from service.schemas.page import IdCursor, Limit, Page, read_rows
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/collections", tags=["images"])
 
 
 @router.post("", status_code=201, responses=created(201, links_to("collection", "get_collection", "delete_collection")))
+@requires(WRITE)
 def create_collection(new: NewCollection, response: Response, session: SessionDep) -> CollectionOut:
     """Make an empty collection. Uploading images with a new collection's name makes it too."""
     collection = collections.create_collection(session, new.name)
@@ -22,6 +25,7 @@ def create_collection(new: NewCollection, response: Response, session: SessionDe
 
 
 @router.get("")
+@requires(READ)
 def list_collections(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -> Page[CollectionOut]:
     """All collections, newest first."""
     rows, following = read_rows(session, select(Collection), Collection.id, cursor=cursor, limit=limit)
@@ -32,6 +36,7 @@ def list_collections(session: SessionDep, cursor: IdCursor = None, limit: Limit 
 
 
 @router.get("/{collection}")
+@requires(READ)
 def get_collection(collection: CollectionPath, session: SessionDep) -> CollectionOut:
     """A collection and the number of its images."""
     found = collections.find_collection(session, collection)
@@ -39,6 +44,7 @@ def get_collection(collection: CollectionPath, session: SessionDep) -> Collectio
 
 
 @router.delete("/{collection}", status_code=204)
+@requires(WRITE)
 def delete_collection(collection: CollectionPath, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a collection, with the images that are in no other one."""
     with database.transaction() as session:

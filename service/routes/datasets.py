@@ -11,6 +11,7 @@ from models.config import IngestRecipe
 from service.core import jobs
 from service.core.errors import Conflict, NotFound, TooLarge
 from service.core.ids import new_id
+from service.core.keys import READ, WRITE
 from service.core.tables import ENDED, Dataset, DatasetRejection, Job
 from service.deps import DatabaseDep, SessionDep, SettingsDep, StorageDep
 from service.descriptions import describe_datasets
@@ -18,6 +19,7 @@ from service.schemas.datasets import DatasetOut, Rejection
 from service.schemas.fields import DatasetId, Label
 from service.schemas.links import created, links_to
 from service.schemas.page import IdCursor, Limit, NumberCursor, Page, read_rows
+from service.scopes import requires
 from service.uploads import stored_upload
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -45,6 +47,7 @@ class DatasetForm(BaseModel):
     status_code=202,
     responses=created(202, links_to("dataset_id", "get_dataset", "list_rejections", "delete_dataset")),
 )
+@requires(WRITE)
 def create_dataset(
     form: Annotated[DatasetForm, Form(media_type="multipart/form-data")],
     response: Response,
@@ -87,6 +90,7 @@ def _displayed(filename: str | None) -> str:
 
 
 @router.get("")
+@requires(READ)
 def list_datasets(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -> Page[DatasetOut]:
     """All data sets, newest first."""
     rows, following = read_rows(session, select(Dataset), Dataset.id, cursor=cursor, limit=limit)
@@ -94,12 +98,14 @@ def list_datasets(session: SessionDep, cursor: IdCursor = None, limit: Limit = 5
 
 
 @router.get("/{dataset_id}")
+@requires(READ)
 def get_dataset(dataset_id: DatasetId, session: SessionDep) -> DatasetOut:
     """A data set; its counts are there once it is `ready`."""
     return describe_datasets(session, [_get(session, dataset_id)])[0]
 
 
 @router.get("/{dataset_id}/rejected")
+@requires(READ)
 def list_rejections(
     dataset_id: DatasetId, session: SessionDep, cursor: NumberCursor = None, limit: Limit = 50
 ) -> Page[Rejection]:
@@ -113,6 +119,7 @@ def list_rejections(
 
 
 @router.delete("/{dataset_id}", status_code=204)
+@requires(WRITE)
 def delete_dataset(dataset_id: DatasetId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a data set that no unfinished job works on. Models that were trained on it stay."""
     with database.transaction() as session:

@@ -8,11 +8,13 @@ from starlette.concurrency import run_in_threadpool
 from service import bodies
 from service.attendance import AttendanceDep
 from service.core.errors import Invalid, ServiceError
+from service.core.keys import READ
 from service.deps import ServicesDep
 from service.embedding import Timings, Vector, check_layer, raise_errors
 from service.image_inputs import read_inputs
 from service.model_cache import ServedModel
 from service.schemas.embeddings import EmbeddingForm, EmbeddingList, EmbeddingOptions, EmbeddingRequest
+from service.scopes import requires
 from service.vector_formats import ARROW_TYPE, FORMATS, NPY_TYPE, negotiate, to_arrow, to_npy, to_openai
 
 router = APIRouter(prefix="/v1/embeddings", tags=["search"])
@@ -26,6 +28,7 @@ INLINE_IMAGES = 8  # are written in a millisecond: a thread would take as long t
     responses=FORMATS,
     openapi_extra=bodies.document(EmbeddingForm, EmbeddingRequest),
 )
+@requires(READ)
 async def create_embeddings(request: Request, services: ServicesDep, attendance: AttendanceDep) -> Response:
     """Embed images: files of a form, or data URIs in OpenAI's shape, so that its clients work.
 
@@ -40,7 +43,7 @@ async def create_embeddings(request: Request, services: ServicesDep, attendance:
     timings = Timings()
     async with bodies.read_body(request, EmbeddingRequest, EmbeddingForm) as body:
         contents = await read_inputs(body, services.settings.max_images_per_request)
-    model = await services.embedding.models.get(body.model)
+    model = await services.embedding.models.get(services.caller.tenant, body.model)
     _check_dimensions(body, model)
     work = services.embedding.embed_each(contents, model, body.layer, timings)
     outcomes = await attendance.result(work)

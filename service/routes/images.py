@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from service import bodies, image_store
 from service.attendance import AttendanceDep
 from service.collections import DEFAULT, find_collection
+from service.core.keys import READ, WRITE
 from service.core.tables import CollectionImage
 from service.deps import DatabaseDep, Services, ServicesDep, SessionDep, StorageDep
 from service.embedding import Timings, Vector, check_layer
@@ -35,6 +36,7 @@ from service.schemas.images import (
 from service.schemas.links import links_to
 from service.schemas.page import Limit, Page
 from service.schemas.search import MAX_K, Neighbors, SearchOptions
+from service.scopes import requires
 from service.search import Searcher, direction
 from service.vector_formats import FORMATS, negotiate, stored_embedding
 
@@ -53,6 +55,7 @@ LINKS = links_to(
 
 
 @router.post("", responses={200: {"links": LINKS}}, openapi_extra=bodies.document(ImagesForm))
+@requires(WRITE)
 async def create_images(request: Request, services: ServicesDep, response: Response) -> UploadResult:
     """Store images in a collection, and their vectors once a model is in production.
 
@@ -67,6 +70,7 @@ async def create_images(request: Request, services: ServicesDep, response: Respo
 
 
 @router.get("")
+@requires(READ)
 def list_images(
     session: SessionDep,
     collection: CollectionQuery = DEFAULT,
@@ -82,6 +86,7 @@ def list_images(
 
 
 @router.get("/{image_id}", name="get_image")
+@requires(READ)
 def show_image(image_id: ImageId, session: SessionDep) -> ImageDetails:
     """An image, and what its collections say of it."""
     image = get_image(session, image_id)
@@ -103,6 +108,7 @@ def show_image(image_id: ImageId, session: SessionDep) -> ImageDetails:
         }
     },
 )
+@requires(READ)
 async def get_image_content(
     image_id: ImageId,
     services: ServicesDep,
@@ -124,6 +130,7 @@ def _content(database: DatabaseDep, storage: StorageDep, image_id: str) -> bytes
 
 
 @router.get("/{image_id}/embedding", response_model=StoredEmbedding, responses=FORMATS)
+@requires(READ)
 async def get_image_embedding(
     image_id: ImageId,
     request: Request,
@@ -135,7 +142,7 @@ async def get_image_embedding(
 ) -> Response:
     """The image's vector: the stored one where there is one, else computed. In the formats of `POST /v1/embeddings`."""
     timings = Timings()
-    served = await services.embedding.models.get(model)
+    served = await services.embedding.models.get(services.caller.tenant, model)
     check_layer(served, layer)
     vector = await attendance.result(_vector(services, served, image_id, layer, timings))
     if normalize:
@@ -154,6 +161,7 @@ async def _vector(services: Services, model: ServedModel, image_id: str, layer: 
 
 
 @router.get("/{image_id}/neighbors")
+@requires(READ)
 async def get_image_neighbors(
     image_id: ImageId,
     services: ServicesDep,
@@ -165,7 +173,8 @@ async def get_image_neighbors(
 ) -> Neighbors:
     """The images of a collection that are most like a stored image, itself left out."""
     timings = Timings()
-    searcher = Searcher(services, await services.embedding.models.get(model), timings)
+    served = await services.embedding.models.get(services.caller.tenant, model)
+    searcher = Searcher(services, served, timings)
     question = await searcher.by_image(image_id)
     found = await searcher.answer([question], SearchOptions(collection=collection, k=k, filter=condition))
     response.headers.update(timings.header())
@@ -173,6 +182,7 @@ async def get_image_neighbors(
 
 
 @router.delete("/{image_id}", status_code=204)
+@requires(WRITE)
 def delete_image(image_id: ImageId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete an image from all collections, with its vectors and its bytes."""
     image_store.delete_image(database, storage, image_id)

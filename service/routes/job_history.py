@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from service.core import jobs
 from service.core.errors import BadRequest, NotFound
+from service.core.keys import READ
 from service.core.tables import Checkpoint, Placement
 from service.deps import DatabaseDep, SessionDep, SettingsDep, StorageDep
 from service.downloads import send_blob
@@ -17,6 +18,7 @@ from service.routes.jobs import find_job
 from service.schemas.fields import JobId
 from service.schemas.jobs import CheckpointOut, Events
 from service.schemas.page import MAX_LIMIT, Page
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
@@ -33,6 +35,7 @@ NO_BUFFERING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         204: {"description": "A stream that was to go on after the job's last event: there is nothing more to come."},
     },
 )
+@requires(READ)
 def list_events(
     job_id: JobId,
     request: Request,
@@ -61,6 +64,7 @@ def _event_id(text: str) -> int:
 
 
 @router.get("/metrics")
+@requires(READ)
 def get_metrics(job_id: JobId, session: SessionDep) -> Columns:
     """What training measured, as columns of equal length: step, loss, learning_rate, images_per_second, attempt, ..."""
     find_job(session, job_id)
@@ -68,6 +72,7 @@ def get_metrics(job_id: JobId, session: SessionDep) -> Columns:
 
 
 @router.get("/log", response_class=PlainTextResponse)
+@requires(READ)
 def get_log(
     job_id: JobId,
     session: SessionDep,
@@ -93,6 +98,7 @@ def get_log(
 
 
 @router.get("/checkpoints")
+@requires(READ)
 def list_checkpoints(job_id: JobId, session: SessionDep) -> Page[CheckpointOut]:
     """The training states from which the job would go on, newest first: at most two, once it has succeeded one."""
     find_job(session, job_id)

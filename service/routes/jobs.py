@@ -10,13 +10,16 @@ from sqlalchemy.orm import Session
 
 from service.core import jobs
 from service.core.errors import NotFound
+from service.core.keys import READ, TRAIN
+from service.core.quotas import Limits, check_gpu_seconds, check_jobs
 from service.core.tables import Job
-from service.deps import SessionDep
+from service.deps import CallerDep, SessionDep
 from service.schemas.fields import Id, JobId
 from service.schemas.job_requests import AnyJobRequest, JobRequest
 from service.schemas.jobs import JobOut, Kind, Status
 from service.schemas.links import created, links_to
 from service.schemas.page import IdCursor, Limit, Page, read_rows
+from service.scopes import requires
 from service.submission import check_request
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -83,19 +86,21 @@ IdempotencyKey = Annotated[
     status_code=202,
     responses=created(202, links_to("job_id", "get_job", "cancel_job", "list_events", "get_metrics", "get_report")),
 )
+@requires(TRAIN)
 def create_job(
     request: Annotated[JobRequest, Body(openapi_examples=EXAMPLES)],
     response: Response,
     session: SessionDep,
+    caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
     """Queue a job. 202 means that it is stored: it runs as soon as a worker has room, whatever fails until then."""
-    job = _submit(session, request, idempotency_key)
+    job = _submit(session, caller.limits, request, idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobOut.model_validate(job)
 
 
-def _submit(session: Session, request: AnyJobRequest, idempotency_key: str | None) -> Job:
+def _submit(session: Session, limits: Limits, request: AnyJobRequest, idempotency_key: str | None) -> Job:
     fields = request.model_dump(mode="json")
     request_sha256 = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     if idempotency_key is not None:  # a repetition succeeds even if what it names has changed since
@@ -103,10 +108,12 @@ def _submit(session: Session, request: AnyJobRequest, idempotency_key: str | Non
         if job := session.scalar(same):
             return job
     check_request(session, request)
+    _check_quotas(session, limits, request.resources.device)
     return jobs.submit(session, **fields, idempotency_key=idempotency_key, request_sha256=request_sha256)
 
 
 @router.get("")
+@requires(READ)
 def list_jobs(
     session: SessionDep,
     kind: Annotated[Kind | None, Query(description="Only of this kind.")] = None,
@@ -128,21 +135,31 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
+@requires(READ)
 def get_job(job_id: JobId, session: SessionDep) -> JobOut:
     """A job and how it goes."""
     return JobOut.model_validate(find_job(session, job_id))
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=created(202, links_to("job_id", "get_job", "resume_job")))
+@requires(TRAIN)
 def cancel_job(job_id: JobId, session: SessionDep) -> JobOut:
     """Stop a job: a queued one at once, a running one within seconds. It can be resumed."""
     return JobOut.model_validate(jobs.request_cancel(session, job_id))
 
 
 @router.post("/{job_id}/resume", status_code=202, responses=created(202, links_to("job_id", "get_job", "cancel_job")))
-def resume_job(job_id: JobId, session: SessionDep) -> JobOut:
+@requires(TRAIN)
+def resume_job(job_id: JobId, session: SessionDep, caller: CallerDep) -> JobOut:
     """Queue a failed or cancelled job again; it goes on from its newest checkpoint."""
+    _check_quotas(session, caller.limits, find_job(session, job_id).resources.get("device", "auto"))
     return JobOut.model_validate(jobs.resume(session, job_id))
+
+
+def _check_quotas(session: Session, limits: Limits, device: str) -> None:
+    check_jobs(session, limits)
+    if device != "cpu":
+        check_gpu_seconds(session, limits)
 
 
 def find_job(session: Session, job_id: str) -> Job:

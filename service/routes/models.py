@@ -10,6 +10,7 @@ from starlette.responses import Response
 from service.core import vectors
 from service.core.errors import Conflict, NotFound
 from service.core.heads import forget_heads
+from service.core.keys import READ, TRAIN
 from service.core.maps import forget_maps_of_model
 from service.core.tables import ENDED, Alias, Job, Model
 from service.deps import DatabaseDep, SessionDep, StorageDep
@@ -18,6 +19,7 @@ from service.downloads import not_modified, send_blob
 from service.schemas.fields import ModelId
 from service.schemas.models import ModelOut
 from service.schemas.page import IdCursor, Limit, Page, read_rows
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -25,6 +27,7 @@ FileName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", des
 
 
 @router.get("")
+@requires(READ)
 def list_models(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -> Page[ModelOut]:
     """All models, newest first."""
     rows, following = read_rows(session, select(Model), Model.id, cursor=cursor, limit=limit)
@@ -32,6 +35,7 @@ def list_models(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50)
 
 
 @router.get("/{model_id}")
+@requires(READ)
 def get_model(model_id: ModelId, session: SessionDep) -> ModelOut:
     """A model: its recipe, layers, files and what probes measured."""
     return describe_models(session, [_get(session, model_id)])[0]
@@ -45,6 +49,7 @@ def get_model(model_id: ModelId, session: SessionDep) -> ModelOut:
         304: {"description": "You have it: the `If-None-Match` you sent is its ETag."},
     },
 )
+@requires(READ)
 def get_model_file(
     model_id: ModelId, name: FileName, request: Request, session: SessionDep, storage: StorageDep
 ) -> Response:
@@ -62,6 +67,7 @@ def get_model_file(
 
 
 @router.delete("/{model_id}", status_code=204)
+@requires(TRAIN)
 def delete_model(model_id: ModelId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a model, its files, its vectors, and what its probes and maps left in storage.
 

@@ -19,6 +19,8 @@ from models.config import (
     pretrain_recipe,
 )
 from models.finetuning import FinetuneRecipe
+from service.core.keys import READ
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/recipes", tags=["jobs"])
 
@@ -53,6 +55,7 @@ class Recipes(BaseModel):
 
 
 @router.get("")
+@requires(READ)
 def get_recipes() -> Recipes:
     """The presets, complete, and the JSON Schema of each kind's recipe."""
     presets = {

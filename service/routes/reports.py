@@ -6,12 +6,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.core.errors import NotFound
+from service.core.keys import READ
 from service.deps import DatabaseDep
 from service.job_report import read_report
 from service.negotiation import preferred
 from service.routes.jobs import find_job
 from service.schemas.fields import JobId
 from service.schemas.reports import Report
+from service.scopes import requires
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
@@ -29,6 +31,7 @@ Format = Annotated[
 
 
 @router.get("/report", response_model=Report, responses={200: {"content": CONTENT}})
+@requires(READ)
 def get_report(job_id: JobId, request: Request, database: DatabaseDep, chosen: Format = None) -> Response:
     """All of a job in one document, by the Accept header: as JSON, as a page of one file, or as its picture.
 

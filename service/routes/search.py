@@ -4,15 +4,18 @@ from fastapi import APIRouter, Request, Response
 
 from service import bodies
 from service.attendance import AttendanceDep
+from service.core.keys import READ
 from service.deps import ServicesDep
 from service.embedding import Timings
 from service.schemas.search import BatchResult, Groups, Neighbors, SearchForm, SearchRequest
+from service.scopes import requires
 from service.search import Question, Searcher
 
 router = APIRouter(prefix="/v1/search", tags=["search"])
 
 
 @router.post("", openapi_extra=bodies.document(SearchForm, SearchRequest))
+@requires(READ)
 async def search(
     request: Request, services: ServicesDep, response: Response, attendance: AttendanceDep
 ) -> Neighbors | BatchResult | Groups:
@@ -24,7 +27,7 @@ async def search(
     """
     timings = Timings()
     async with bodies.read_body(request, SearchRequest, SearchForm) as body:
-        model = await services.embedding.models.get(body.model)
+        model = await services.embedding.models.get(services.caller.tenant, body.model)
         searcher = Searcher(services, model, timings)
         if isinstance(body, SearchForm):
             questions = [await attendance.result(searcher.by_file(await body.file.read()))]

@@ -13,11 +13,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import HTMLResponse
 
+from service.core.keys import READ
 from service.core.tables import ENDED, Job, Node, Placement
 from service.deps import ServicesDep, SessionDep, SettingsDep
 from service.health import Part, database_part, redis_part, storage_part
 from service.schemas.fields import FromRow
 from service.schemas.jobs import Kind
+from service.scopes import requires
 
 router = APIRouter(tags=["system"])
 
@@ -57,7 +59,9 @@ class Readiness(BaseModel):
         description="degraded: without Redis jobs are accepted and wait; not_ready: no database or no storage."
     )
     parts: dict[str, PartStatus]
-    production_model: str | None = Field(description="Id of the model that serves when none is named.")
+    production_model: str | None = Field(
+        description="Id of the model that serves when none is named; where keys are required, nobody is told here."
+    )
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "No database or no storage."}})
@@ -111,7 +115,7 @@ class NodeOut(BaseModel):
     is_alive: bool = Field(description="Its heartbeat is younger than a lease.")
     slots: dict[str, int] = Field(description="Processes of each kind that it runs at once: cpu, cuda, light.")
     free_slots: dict[str, int]
-    running: list[Running]
+    running: list[Running] = Field(description="Jobs of other tenants take slots, but are not told.")
     devices: dict[str, Any]
     versions: dict[str, Any]
     started_at: datetime
@@ -128,6 +132,7 @@ class System(BaseModel):
 
 
 @router.get("/v1/system")
+@requires(READ)
 def get_system(session: SessionDep, settings: SettingsDep) -> System:
     """Workers with their devices and free slots, unfinished jobs, versions."""
     num_jobs = select(Job.status, func.count()).where(Job.status.not_in(ENDED)).group_by(Job.status)
@@ -144,8 +149,11 @@ def get_system(session: SessionDep, settings: SettingsDep) -> System:
 def _nodes(session: Session, lease_seconds: float) -> list[NodeOut]:
     running: dict[str, list[Running]] = defaultdict(list)
     num_used: Counter[tuple[str, str]] = Counter()
-    for placement in session.scalars(select(Placement).where(Placement.ended_at.is_(None))):
-        running[placement.node_name].append(Running.model_validate(placement, from_attributes=True))
+    placements = session.scalars(select(Placement).where(Placement.ended_at.is_(None))).all()
+    own = set(session.scalars(select(Job.id).where(Job.id.in_([placement.job_id for placement in placements]))))
+    for placement in placements:
+        if placement.job_id in own:
+            running[placement.node_name].append(Running.model_validate(placement, from_attributes=True))
         num_used[placement.node_name, placement.slot] += placement.num_slots
     silence = func.extract("epoch", func.now() - Node.heartbeat_at)
     return [

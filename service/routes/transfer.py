@@ -14,11 +14,13 @@ from service.collection_export import export_batches, export_schema
 from service.collection_import import import_file
 from service.collections import find_collection
 from service.core.errors import UnsupportedMedia
+from service.core.keys import READ, WRITE
 from service.core.members import members_of
 from service.deps import DatabaseDep, ServicesDep
 from service.filter_query import FilterQuery
 from service.schemas.embeddings import Layer
 from service.schemas.images import CollectionPath, ModelQuery
+from service.scopes import requires
 from service.vector_tables import find_vectors
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["images"])
@@ -41,6 +43,7 @@ class ImportResult(BaseModel):
     response_class=StreamingResponse,
     responses={200: {"content": {PARQUET: BINARY, ARROW: BINARY}}},
 )
+@requires(READ)
 def export_collection(
     collection: CollectionPath,
     database: DatabaseDep,
@@ -67,6 +70,7 @@ def export_collection(
     "/import",
     openapi_extra={"requestBody": {"required": True, "content": {PARQUET: BINARY, ARROW: BINARY}}},
 )
+@requires(WRITE)
 async def import_collection(collection: CollectionPath, request: Request, services: ServicesDep) -> ImportResult:
     """Take an exported file in: labels, metadata and file names of images that the service has, and vectors they lack.
 

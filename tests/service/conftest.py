@@ -19,7 +19,7 @@ from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.core.storage import Storage
-from service.core.tables import Dataset, Image, Job, Model
+from service.core.tables import DEFAULT_TENANT, Dataset, Image, Job, Model
 from tests.waiting import wait_until
 
 
@@ -46,15 +46,22 @@ def serving_app(app: FastAPI) -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture
+def database(database: Database) -> Database:  # the outer one
+    """The database as the API sees it where no keys are required: all is of one tenant."""
+    return database.of(DEFAULT_TENANT)
+
+
 @pytest.fixture(scope="session")
 def api_settings(server_folder: Path, postgres_url: str, redis_url: str) -> Settings:
-    """Settings with limits that a test reaches quickly."""
+    """Settings with limits that a test reaches quickly, and without keys."""
     return Settings(
         data_dir=server_folder / "api",
         database_url=postgres_url,
         redis_url=redis_url,
         max_archive_bytes=1_000_000,
         max_request_bytes=500_000,
+        auth="off",
     )
 
 

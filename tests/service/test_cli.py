@@ -40,7 +40,7 @@ def test_a_wrong_setting_is_named_in_one_line() -> None:
 
 def test_the_api_alone_does_not_let_the_network_in_by_accident() -> None:
     """The guard of `simclr up` holds for `simclr api`."""
-    ended = simclr("api", "--host", "0.0.0.0", database_url="postgresql://x/y", redis_url="redis://x")
+    ended = simclr("api", "--host", "0.0.0.0", auth="off", database_url="postgresql://x/y", redis_url="redis://x")
     assert ended.returncode == 1
     assert ended.stderr.startswith("simclr: --host 0.0.0.0 lets other machines in")
     assert ended.stderr.count("\n") == 1

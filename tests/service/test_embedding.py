@@ -16,7 +16,7 @@ from service.core.db import Database
 from service.core.errors import Conflict, Invalid, NotFound, ServiceError, TooLarge, Unavailable, Undecodable
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
-from service.core.tables import Alias, Model
+from service.core.tables import DEFAULT_TENANT, Alias, Model
 from service.embedding import Embedding, Timings
 from service.model_cache import MEMORY_FACTOR
 from tests.models.image_files import encode, noise
@@ -51,7 +51,7 @@ def test_h_of_pixels_is_the_image(database: Database, storage: LocalStorage) -> 
     content = encode(noise(8, 8), "png")
 
     async def use(embedding: Embedding) -> list[float]:
-        vectors = await embedding.embed([content], await embedding.models.get(), "h", Timings())
+        vectors = await embedding.embed([content], await embedding.models.get(DEFAULT_TENANT), "h", Timings())
         return sorted(vectors[0].tolist())
 
     expected = np.sort(decode(content, LIMITS).pixels.ravel() / 255)
@@ -64,7 +64,7 @@ def test_company_in_a_batch_changes_nothing(database: Database, storage: LocalSt
     contents = [encode(noise(16, 16, seed=i), "png") for i in range(81)]
 
     async def use(embedding: Embedding) -> list[float]:
-        model = await embedding.models.get()
+        model = await embedding.models.get(DEFAULT_TENANT)
         together = await embedding.embed(contents, model, "h", Timings())
         cosines = []
         for i in (0, 40, 80):
@@ -81,7 +81,7 @@ def test_refused_files_are_named(database: Database, storage: LocalStorage) -> N
     good = encode(noise(8, 8), "png")
 
     async def use(embedding: Embedding) -> None:
-        model = await embedding.models.get()
+        model = await embedding.models.get(DEFAULT_TENANT)
         with pytest.raises(Undecodable) as caught:
             await embedding.embed([good, b"", good, encode(noise(50, 50), "png")], model, "h", Timings())
         assert [error["field"] for error in caught.value.errors] == ["1", "3"]
@@ -98,7 +98,7 @@ def test_the_stages_are_timed(database: Database, storage: LocalStorage) -> None
     publish(database, storage)
 
     async def use(embedding: Embedding) -> str:
-        model = await embedding.models.get()
+        model = await embedding.models.get(DEFAULT_TENANT)
         timings = Timings()
         await embedding.embed([encode(noise(8, 8), "png")], model, "h", timings)
         return timings.header()["Server-Timing"]
@@ -115,10 +115,10 @@ def test_no_production_model(database: Database, storage: LocalStorage) -> None:
 
     async def use(embedding: Embedding) -> None:
         with pytest.raises(Conflict, match="PUT /v1/aliases/production") as caught:
-            await embedding.models.get()
+            await embedding.models.get(DEFAULT_TENANT)
         assert caught.value.code == "no_production_model"
         with pytest.raises(NotFound):
-            await embedding.models.get("staging")
+            await embedding.models.get(DEFAULT_TENANT, "staging")
 
     with_embedding(database, storage, use)
 
@@ -128,9 +128,9 @@ def test_a_switch_counts_from_the_next_request(database: Database, storage: Loca
     first = publish(database, storage)
 
     async def use(embedding: Embedding) -> list[str]:
-        served = [(await embedding.models.get()).row.id]
+        served = [(await embedding.models.get(DEFAULT_TENANT)).row.id]
         second = publish(database, storage)
-        served += [(await embedding.models.get(name)).row.id for name in (None, first.id, second.id)]
+        served += [(await embedding.models.get(DEFAULT_TENANT, name)).row.id for name in (None, first.id, second.id)]
         assert second.id != first.id
         return [{first.id: "first", second.id: "second"}[id_] for id_ in served]
 
@@ -144,7 +144,7 @@ def test_look_ups_are_shared_and_never_stale(
     first, second = (publish(database, storage, alias=alias).id for alias in ("production", None))
 
     async def use(embedding: Embedding) -> list[str]:
-        await embedding.models.preload(second)
+        await embedding.models.preload(DEFAULT_TENANT, second)
         looks, may_answer = [], threading.Event()
         resolve = embedding.models._resolve
 
@@ -155,12 +155,12 @@ def test_look_ups_are_shared_and_never_stale(
             return row
 
         monkeypatch.setattr(embedding.models, "_resolve", look)
-        before = asyncio.create_task(embedding.models.get())
+        before = asyncio.create_task(embedding.models.get(DEFAULT_TENANT))
         while not looks:  # noqa: ASYNC110  # a thread has no event to wait for
             await asyncio.sleep(0.001)
         with database.transaction() as session:
-            session.merge(Alias(name="production", model_id=second))
-        after = [asyncio.create_task(embedding.models.get()) for _ in range(20)]
+            session.merge(Alias(tenant=DEFAULT_TENANT, name="production", model_id=second))
+        after = [asyncio.create_task(embedding.models.get(DEFAULT_TENANT)) for _ in range(20)]
         await asyncio.sleep(0)
         may_answer.set()
         served = [(await task).row.id for task in (before, *after)]
@@ -191,11 +191,16 @@ def test_the_least_recently_used_model_leaves(database: Database, storage: Local
     budget = int(2.5 * MEMORY_FACTOR * models[0].files["model.onnx"]["num_bytes"])
 
     async def use(embedding: Embedding) -> list[bool]:
-        first, second = [(await asyncio.gather(*(embedding.models.get(id_) for _ in range(5)))) for id_ in ids[:2]]
+        first, second = [
+            (await asyncio.gather(*(embedding.models.get(DEFAULT_TENANT, id_) for _ in range(5)))) for id_ in ids[:2]
+        ]
         assert all(len({id(served) for served in five}) == 1 for five in (first, second))
-        await embedding.models.get(ids[0])
-        await embedding.models.get(ids[2])  # in place of the second
-        return [(await embedding.models.get(ids[0])) is first[0], (await embedding.models.get(ids[1])) is second[0]]
+        await embedding.models.get(DEFAULT_TENANT, ids[0])
+        await embedding.models.get(DEFAULT_TENANT, ids[2])  # in place of the second
+        return [
+            (await embedding.models.get(DEFAULT_TENANT, ids[0])) is first[0],
+            (await embedding.models.get(DEFAULT_TENANT, ids[1])) is second[0],
+        ]
 
     assert with_embedding(database, storage, use, model_cache_bytes=budget) == [True, False]
 
@@ -205,7 +210,7 @@ def test_a_model_over_the_budget_serves(database: Database, storage: LocalStorag
     id_ = publish(database, storage).id
 
     async def use(embedding: Embedding) -> bool:
-        return (await embedding.models.get()) is (await embedding.models.get(id_))
+        return (await embedding.models.get(DEFAULT_TENANT)) is (await embedding.models.get(DEFAULT_TENANT, id_))
 
     assert with_embedding(database, storage, use, model_cache_bytes=1)
 
@@ -218,7 +223,7 @@ def test_production_is_loaded_at_the_start(
 
     async def use(embedding: Embedding) -> None:
         monkeypatch.delattr(embedding.models, "_storage")
-        await embedding.models.get()
+        await embedding.models.get(DEFAULT_TENANT)
 
     with_embedding(database, storage, use)
 
@@ -232,10 +237,10 @@ def test_a_model_that_fails_its_canary_does_not_serve(
 
     async def use(embedding: Embedding) -> None:
         with pytest.raises(Unavailable, match="h: not finite") as caught:
-            await embedding.models.get()
+            await embedding.models.get(DEFAULT_TENANT)
         assert caught.value.code == "canary_failed"
         with pytest.raises(Conflict, match="h: not finite"):
-            await embedding.models.preload("production")
+            await embedding.models.preload(DEFAULT_TENANT, "production")
 
     with_embedding(database, storage, use)
 
@@ -248,7 +253,7 @@ def test_a_known_image_is_neither_decoded_nor_computed(
     contents = [encode(noise(8, 8, seed=i), "png") for i in range(3)]
 
     async def use(embedding: Embedding) -> None:
-        model = await embedding.models.get()
+        model = await embedding.models.get(DEFAULT_TENANT)
         first = await embedding.embed(contents, model, "h", Timings())
         with monkeypatch.context() as without:
             without.setattr(embedding.decoding, "decode_all", None)
@@ -272,7 +277,7 @@ def test_a_switch_never_answers_from_the_model_before(database: Database, storag
         sizes = []
         for encoder in ("resnet10", "pixels", "resnet10"):
             publish(database, storage, encoder=encoder, side=16)
-            model = await embedding.models.get()
+            model = await embedding.models.get(DEFAULT_TENANT)
             sizes.append(len((await embedding.embed([content], model, "h", Timings()))[0]))
         return sizes
 
@@ -288,7 +293,7 @@ def test_one_bad_image_fails_alone(database: Database, storage: LocalStorage) ->
 
     async def use(embedding: Embedding) -> list[str]:
         outcomes = await embedding.embed_each(
-            [good, b"x", good, encode(noise(50, 50), "png")], await embedding.models.get(), "h", Timings()
+            [good, b"x", good, encode(noise(50, 50), "png")], await embedding.models.get(DEFAULT_TENANT), "h", Timings()
         )
         return [outcome.code if isinstance(outcome, ServiceError) else "" for outcome in outcomes]
 
@@ -305,7 +310,7 @@ def test_a_damaged_file_is_not_loaded(database: Database, storage: LocalStorage)
 
     async def use(embedding: Embedding) -> str:
         with pytest.raises(Unavailable) as caught:
-            await embedding.models.get()
+            await embedding.models.get(DEFAULT_TENANT)
         return caught.value.code
 
     assert with_embedding(database, storage, use) == "model_damaged"
@@ -319,12 +324,12 @@ def test_production_serves_without_a_database(
     away = Database("postgresql://nobody@127.0.0.1:1/none")
 
     async def use(embedding: Embedding) -> str:
-        await embedding.models.get()
+        await embedding.models.get(DEFAULT_TENANT)
         embedding.models._database = away
-        served = await embedding.models.get()
+        served = await embedding.models.get(DEFAULT_TENANT)
         await embedding.embed([encode(noise(8, 8), "png")], served, "h", Timings())
         with pytest.raises(OperationalError):
-            await embedding.models.get("staging")
+            await embedding.models.get(DEFAULT_TENANT, "staging")
         return served.row.id
 
     assert with_embedding(database, storage, use) == model.id
@@ -335,11 +340,11 @@ def test_an_alias_that_is_gone_serves_nothing(database: Database, storage: Local
     publish(database, storage)
 
     async def use(embedding: Embedding) -> None:
-        await embedding.models.get()
+        await embedding.models.get(DEFAULT_TENANT)
         with database.transaction() as session:
-            session.delete(session.get_one(Alias, "production"))
+            session.delete(session.get_one(Alias, (DEFAULT_TENANT, "production")))
         with pytest.raises(Conflict):
-            await embedding.models.get()
+            await embedding.models.get(DEFAULT_TENANT)
 
     with_embedding(database, storage, use)
 
@@ -351,7 +356,7 @@ def test_the_setting_chooses_the_variant(database: Database, storage: LocalStora
     content = encode(noise(16, 16, seed=1), "png")
 
     async def use(embedding: Embedding) -> tuple[str, float]:
-        model = await embedding.models.get()
+        model = await embedding.models.get(DEFAULT_TENANT)
         for layer, size in model.row.layers.items():
             assert (await embedding.embed([content], model, layer, Timings())).shape == (1, size)
         return model.embedder.variant, float((await embedding.embed([content], model, "h", Timings()))[0].sum())
@@ -367,10 +372,10 @@ def test_a_model_that_was_exported_anew_is_opened_anew(database: Database, stora
     model = publish(database, storage, encoder="resnet10", side=16, variants=("int8",))
 
     async def use(embedding: Embedding) -> tuple[str, str]:
-        before = await embedding.models.get()
+        before = await embedding.models.get(DEFAULT_TENANT)
         with database.transaction() as session:
             row = session.get_one(Model, model.id)
             row.files = {"model.onnx": row.files["model.onnx"]}  # the new one has no int8
-        return before.embedder.variant, (await embedding.models.get()).embedder.variant
+        return before.embedder.variant, (await embedding.models.get(DEFAULT_TENANT)).embedder.variant
 
     assert with_embedding(database, storage, use, variant="int8") == ("int8", "float32")

@@ -13,7 +13,7 @@ from service.core import jobs, model_files
 from service.core.aliases import SWITCH_LOCK, lock_switches
 from service.core.db import Database
 from service.core.storage import LocalStorage
-from service.core.tables import Alias, Image, Job, Model
+from service.core.tables import DEFAULT_TENANT, Alias, Image, Job, Model
 from service.image_store import NewImage, store_images
 from service.production import queue_index
 from tests.service.conftest import publish_model
@@ -89,7 +89,7 @@ def test_an_upload_waits_for_the_switch_that_is_going_on(
     upload = threading.Thread(target=store, args=(database, storage, b"1", None))
     waiting = text("select count(*) from pg_locks where not granted and locktype = 'advisory' and classid = :lock")
     with database.transaction() as session:
-        lock_switches(session)
+        lock_switches(session, DEFAULT_TENANT)
         upload.start()
         wait_until(lambda: session.execute(waiting, {"lock": SWITCH_LOCK}).scalar_one())
         assert session.scalars(select(Image)).all() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.instance import check_host, check_port, only_instance
+from service.instance import check_port, needs_keys, only_instance
 from service.process import StartFailed
 
 HOLD = """
@@ -61,22 +61,26 @@ def test_an_orphan_of_a_killed_instance_does_not_keep_the_folder(tmp_path: Path)
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
 def test_loopback_addresses_are_fine(host: str) -> None:
-    """Nobody but this machine's users reaches them."""
-    check_host(host, allow_network=False)
+    """Nobody but this machine's users reaches them: without a setting they need no key."""
+    assert needs_keys(host, "auto", allow_network=False) is False
+    assert needs_keys(host, "off", allow_network=False) is False
+    assert needs_keys(host, "on", allow_network=False) is True
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_other_addresses_must_be_allowed(host: str) -> None:
-    """There are no API keys yet, and the message says so."""
-    with pytest.raises(StartFailed, match=rf"^--host {host} lets other machines in, and this release has no API keys"):
-        check_host(host, allow_network=False)
-    check_host(host, allow_network=True)
+def test_other_addresses_need_keys(host: str) -> None:
+    """To do without them there takes both the setting and the option, and the message says so."""
+    for auth in ("auto", "on"):
+        assert needs_keys(host, auth, allow_network=False) is True
+    with pytest.raises(StartFailed, match=rf"^--host {host} lets other machines in, and SIMCLR_AUTH=off needs no API"):
+        needs_keys(host, "off", allow_network=False)
+    assert needs_keys(host, "off", allow_network=True) is False
 
 
 def test_a_host_that_does_not_exist_is_named() -> None:
     """An unknown name is no traceback."""
     with pytest.raises(StartFailed, match=r"^--host 'no such host' is no address of this machine: "):
-        check_host("no such host", allow_network=True)
+        needs_keys("no such host", "on", allow_network=True)
 
 
 def test_a_port_in_use_is_named_with_what_to_do() -> None:

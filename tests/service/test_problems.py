@@ -150,7 +150,7 @@ def test_database_away(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    settings = Settings(data_dir=tmp_path, database_url=f"postgresql://postgres@127.0.0.1:{port}/postgres")
+    settings = Settings(data_dir=tmp_path, database_url=f"postgresql://postgres@127.0.0.1:{port}/postgres", auth="off")
     with serving(settings) as url, httpx.Client(base_url=url, timeout=4) as client:
         response = client.get("/v1/jobs")
         assert (response.status_code, response.json()["code"]) == (503, "unavailable")

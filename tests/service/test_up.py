@@ -1,4 +1,5 @@
 import io
+import shlex
 import signal
 import socket
 import subprocess
@@ -82,8 +83,8 @@ def test_a_taken_port_is_reported_before_anything_starts(tmp_path: Path) -> None
 
 
 def test_the_network_is_not_let_in_by_accident(tmp_path: Path) -> None:
-    """There are no API keys yet: it takes an option whose name says what it does."""
-    line = refused(tmp_path, "--host", "0.0.0.0")
+    """To do without keys there takes a setting and an option whose name says what it does."""
+    line = refused(tmp_path, "--host", "0.0.0.0", auth="off")
     assert "--allow-unauthenticated-network" in line
     assert line.count("\n") == 1
     assert not (tmp_path / "data").exists()
@@ -155,3 +156,29 @@ def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
     assert message.startswith("simclr: the database on 127.0.0.1 doesn't answer: ")
     assert "secret" not in message
     assert "Traceback" not in message
+
+
+def test_a_service_with_keys_tells_how_to_make_one_and_never_shows_it(tmp_path: Path) -> None:
+    """The first key is made on the machine; the logs have whose each request was, and the secret never."""
+    with running_stack(tmp_path, auth="on") as stack:
+        told = stack.printed.splitlines()
+        assert "there is none yet" in told[0]
+        command = shlex.split(told[1])
+        assert command[:3] == ["simclr", "keys", "create"]
+        made = subprocess.run(
+            [*COMMAND[:-1], *command[1:]], env=environment(), cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        secret = made.stdout.strip()
+        headers = {"Authorization": f"Bearer {secret}"}
+        with httpx.Client(base_url=stack.base_url, headers=headers) as client:
+            read = client.post("/v1/keys", json={"name": "reader", "scopes": ["read"]}).json()
+            assert client.get("/v1/jobs").status_code == 200
+            client.get("/v1/jobs", params={"key": "x"}, headers={"Authorization": f"Basic {secret}"})
+            client.delete("/v1/jobs", headers={"Authorization": f"Bearer {read['secret']}"})
+            refused = client.post("/v1/keys", headers={"Authorization": f"Bearer {read['secret']}"}, content=b"{")
+            assert refused.status_code == 403
+        logs = "\n".join(path.read_text() for path in stack.outputs)
+        assert [shown for shown in (secret, read["secret"]) if shown[8:] in logs] == []
+        (line,) = [line for line in logs.splitlines() if '"code": "forbidden"' in line]
+        assert read["id"] in line
+        assert refused.headers["x-request-id"] in line

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from service.core import jobs
 from service.core.db import Database
 from service.core.settings import Settings
-from service.core.tables import Dataset, Job, JobEvent, Model, Node, Placement
+from service.core.tables import DEFAULT_TENANT, Dataset, Job, JobEvent, Model, Node, Placement
 from trainer import placing
 from trainer.agent import Agent
 from trainer.host import Host
@@ -63,7 +63,7 @@ def submit(database: Database, kind: str = "index", **fields: Any) -> str:
     """The id of a new job; an index job has a model, the others have a data set."""
     recipe = fields.pop("recipe", {})
     with database.transaction() as session:
-        return jobs.submit(session, kind=kind, recipe=recipe, **fields).id
+        return jobs.submit(session, kind=kind, recipe=recipe, **{"tenant": DEFAULT_TENANT, **fields}).id
 
 
 def place(database: Database) -> list[Placement]:

@@ -20,7 +20,8 @@ GRID = {"loss.normalize": [True, False], "loss.temperature": [0.1, 1.0]}
 def ablation(database: Database) -> str:
     """A queued ablation of 2 x 2 combinations and two seeds: eight runs."""
     recipe = AblationRecipe.model_validate({"grid": GRID, "seeds": [0, 1]}).model_dump(mode="json")
-    return submit(database, "ablation", dataset_id=add_dataset(database), recipe=recipe, resources={"device": "cpu"})
+    fields = {"recipe": recipe, "resources": {"device": "cpu"}, "tenant": "theirs"}
+    return submit(database, "ablation", dataset_id=add_dataset(database), **fields)
 
 
 def look(database: Database) -> None:
@@ -63,7 +64,7 @@ def probe(database: Database, job: Job, top1: float, held_out_top1: float | None
 
 
 def test_it_fans_out_into_a_job_for_each_combination_and_seed(database: Database, ablation: str) -> None:
-    """Eight pretraining jobs of the varied recipe with its resources; it has no place; a second look adds none."""
+    """Eight pretraining jobs of the varied recipe and its tenant, with its resources; a second look adds none."""
     look(database)
     look(database)
     found = children(database, ablation)
@@ -73,6 +74,7 @@ def test_it_fans_out_into_a_job_for_each_combination_and_seed(database: Database
     third = found[2]
     assert (third.recipe["loss"]["temperature"], third.recipe["seed"], third.status) == (1.0, 0, "queued")
     assert third.resources == {"device": "cpu"}
+    assert {child.tenant for child in found} == {"theirs"}
     add_node(database, cpu=20)
     assert ablation not in {row.job_id for row in place(database)}
     assert statuses(database, ablation) == ["queued", "running"]

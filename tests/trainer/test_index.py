@@ -21,7 +21,7 @@ from service.core.errors import Conflict, Unavailable
 from service.core.ids import new_id
 from service.core.settings import Settings, child_environment
 from service.core.storage import LocalStorage
-from service.core.tables import Alias, Image, Job, Model
+from service.core.tables import DEFAULT_TENANT, Alias, Image, Job, Model
 from tests.small_models import publish
 from tests.trainer.images import image_file
 from trainer import index
@@ -41,7 +41,9 @@ def model(database: Database, storage: LocalStorage) -> Model:
 def job(database: Database, model: Model) -> Job:
     """A running index job, in its first attempt."""
     with database.transaction() as session:
-        queued = jobs.submit(session, kind="index", recipe=IndexRecipe().model_dump(), model_id=model.id)
+        queued = jobs.submit(
+            session, kind="index", recipe=IndexRecipe().model_dump(), model_id=model.id, tenant=model.tenant
+        )
         return jobs.start(session, queued)
 
 
@@ -211,7 +213,9 @@ def test_images_are_indexed_by_the_variant_that_serves(
     """With the setting int8 the vectors are those of the model's int8 file, as a query's are."""
     model = publish(database, storage, encoder="resnet10", side=16, alias=None, variants=("int8",))
     with database.transaction() as session:
-        queued = jobs.submit(session, kind="index", recipe=IndexRecipe().model_dump(), model_id=model.id)
+        queued = jobs.submit(
+            session, kind="index", recipe=IndexRecipe().model_dump(), model_id=model.id, tenant=model.tenant
+        )
         job = jobs.start(session, queued)
     contents = fill(database, storage)
     settings = Settings(data_dir=storage.root.parent, num_ort_threads=1, variant="int8")
@@ -243,7 +247,7 @@ def test_a_large_table_gets_its_index(
 def served(database: Database) -> str | None:
     """The model in production."""
     with database.transaction() as session:
-        alias = session.get(Alias, "production")
+        alias = session.get(Alias, (DEFAULT_TENANT, "production"))
         return alias and alias.model_id
 
 
@@ -262,9 +266,9 @@ def test_an_alias_is_switched_once_all_have_their_vectors(
         assert served(database) == before.id
         insert(*arguments)  # type: ignore[arg-type]  # passed through
 
-    def upload_and_lock(session: Session) -> None:
+    def upload_and_lock(session: Session, tenant: str) -> None:
         late.append(store(database, storage, image_file(99, size=(8, 8))))
-        lock(session)
+        lock(session, tenant)
 
     monkeypatch.setattr(vectors, "insert_vectors", note_and_insert)
     monkeypatch.setattr(index, "lock_switches", upload_and_lock)
@@ -289,12 +293,12 @@ def test_an_upload_does_not_wait_for_many(
             assert session.execute(text(held), {"lock": SWITCH_LOCK}).scalar_one() == 0
         insert(*arguments)  # type: ignore[arg-type]  # passed through
 
-    def upload_and_lock(session: Session) -> None:
+    def upload_and_lock(session: Session, tenant: str) -> None:
         if not locked:
             for seed in range(5):
                 store(database, storage, image_file(100 + seed, size=(8, 8)))
         locked.append(True)
-        lock(session)
+        lock(session, tenant)
 
     monkeypatch.setattr(vectors, "insert_vectors", insert_unlocked)
     monkeypatch.setattr(index, "lock_switches", upload_and_lock)

@@ -67,15 +67,15 @@ def succeed(database: Database, storage: LocalStorage, job: Job, run: RunFolder,
 
 
 def test_pretraining_leaves_a_model(database: Database, storage: LocalStorage, run: RunFolder) -> None:
-    """Its columns are model.json's, its files are in storage with their sha256, and the job names it."""
-    job = running(database, "pretrain", dataset_id=add_dataset(database))
+    """Of the job's tenant, its columns are model.json's, its files are in storage with their sha256."""
+    job = running(database, "pretrain", dataset_id=add_dataset(database), tenant="theirs")
     ended = succeed(database, storage, job, run, {"final_loss": 1.5})
     assert ended.status == "succeeded"
     assert ended.result is not None
     with database.transaction() as session:
         model = session.scalars(select(Model)).one()
     assert ended.result == {"final_loss": 1.5, "model_id": model.id}
-    assert (model.job_id, model.dataset_id) == (job.id, "ds_1")
+    assert (model.tenant, model.job_id, model.dataset_id) == ("theirs", job.id, "ds_1")
     assert {name: getattr(model, name) for name in ABOUT} == ABOUT
     assert set(model.files) == {"model.onnx", "encoder.pt", "model.json"}
     for name, file in model.files.items():

@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine, text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import NullPool, create_engine, text
 
 from service.core import schema
 from service.core.db import sqlalchemy_url
@@ -45,6 +47,49 @@ def test_migrating_again_changes_nothing_and_keeps_rows(create_database: Callabl
     assert dump(url) == before
     with psycopg.connect(url) as connection:
         assert connection.execute("select name from collection").fetchall() == [("kept",)]
+
+
+OF_0005 = """
+insert into model (id, recipe, preprocessing, layers, parity_cosine, files, probes, variants)
+    values ('mdl_1', '{}', '{}', '{}', 1, '{}', '{}', '{}');
+insert into alias (name, model_id) values ('production', 'mdl_1');
+insert into image (id, key, format, width, height, num_bytes) select 'i' || n, 'k', 'png', 1, 1, 1
+    from generate_series(1, 3) n;
+insert into collection (id, name) values ('col_1', 'pets');
+insert into collection_image (collection_id, image_id, metadata) select 'col_1', id, '{}' from image;
+insert into embedding_table (number, model_id, layer, size) overriding system value values (7, 'mdl_1', 'h', 2);
+create table emb_7 (image_id text primary key references image (id) on delete cascade, h vector(2) not null);
+insert into emb_7 select id, '[1,2]' from image;
+"""
+
+
+def test_what_there_was_belongs_to_the_default_tenant(create_database: Callable[[], str]) -> None:
+    """Rows and vectors of 0005 are kept and go with their image as before; another tenant may have the same names."""
+    url = create_database()
+    engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("create extension vector"))
+        config = Config()
+        config.set_main_option("script_location", str(schema.MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        connection.execute(text(OF_0005))
+    migrate(url)
+    names = ("model", "alias", "image", "collection", "collection_image", "embedding_table", "emb_7")
+    with psycopg.connect(url) as connection:
+        of_default = "select count(*) from {} where tenant = 'default'"
+        counts = [connection.execute(of_default.format(name)).fetchall() for name in names]
+        assert [count for ((count,),) in counts] == [1, 1, 3, 1, 3, 1, 3]
+        connection.execute("insert into image (tenant, id, key, format, width, height, num_bytes)"
+                           " values ('b', 'i1', 'k2', 'png', 1, 1, 1)")  # fmt: skip
+        connection.execute("insert into alias (tenant, name, model_id) values ('b', 'production', 'mdl_1')")
+        connection.execute("insert into collection (tenant, id, name) values ('b', 'col_2', 'pets')")
+        connection.execute("delete from image where tenant = 'default' and id = 'i1'")
+        left = [connection.execute(f"select image_id from {name} order by 1").fetchall() for name in names[-1:]]
+        assert left == [[("i2",), ("i3",)]]
+        assert connection.execute("select count(*) from collection_image").fetchall() == [(2,)]
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            connection.execute("insert into emb_7 (image_id, h) values ('i1', '[1,2]')")  # the other tenant's
 
 
 def test_processes_that_migrate_at_the_same_time_wait_for_each_other(create_database: Callable[[], str]) -> None:

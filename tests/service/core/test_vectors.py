@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, text
 from service.core import vectors
 from service.core.db import Database
 from service.core.index_search import by_index, prepare
-from service.core.tables import EmbeddingTable, Image
+from service.core.tables import DEFAULT_TENANT, EmbeddingTable, Image
 from tests.service.core.stored_images import add_images, image_ids, model_of_size
 from tests.waiting import wait_until
 
@@ -58,6 +58,24 @@ def test_vectors_lie_in_their_rows(database: Database) -> None:
         vectors.insert_vectors(session, table, ids, np.ones((20, 512), np.float32))
         size = "select pg_relation_size(reltoastrelid) from pg_class where relname = :name"
         assert session.scalar(text(size), {"name": vectors.table_name(table)}) == 0
+
+
+def test_a_table_is_of_its_tenants_images(database: Database, postgres_url: str) -> None:
+    """To a worker, who sees all tenants, only theirs are missing in it and can go into it, also of the same bytes."""
+    shared, other = sorted(image_ids(2))
+    with database.of("theirs").transaction() as session:
+        add_images(session, [shared, other])
+    with database.transaction() as session:
+        add_images(session, [shared])
+        table = vectors.ensure_table(session, model_of_size(session, 2), "h")
+    worker = Database(postgres_url)
+    with worker.transaction() as session:
+        missing = vectors.missing_images(session, table, "", 10)
+        assert [(image.id, image.tenant) for image in missing] == [(shared, DEFAULT_TENANT)]
+        assert vectors.count_missing(session, table) == 1
+        vectors.insert_vectors(session, table, [shared, other], np.ones((2, 2), np.float32))
+        assert vectors.stored_vectors(session, table, [shared, other]).keys() == {shared}
+    worker.close()
 
 
 def test_missing_images_are_paged_by_id(database: Database) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
+from tests.service.conftest import serving
 
 
 @pytest.fixture
@@ -14,3 +15,10 @@ def storage(api_settings: Settings) -> Iterator[LocalStorage]:
     storage = LocalStorage(api_settings.storage_dir)
     yield storage
     storage.delete("images")
+
+
+@pytest.fixture(scope="session")
+def keyed_url(api_settings: Settings) -> Iterator[str]:
+    """A running API that requires keys."""
+    with serving(api_settings.model_copy(update={"auth": "on"})) as url:
+        yield url

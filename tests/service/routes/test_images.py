@@ -17,7 +17,7 @@ from service.core.aliases import switch
 from service.core.db import Database
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
-from service.core.tables import CollectionImage, Image, Job
+from service.core.tables import DEFAULT_TENANT, CollectionImage, Image, Job
 from tests.service.routes.gallery import id_of, picture, pixels_h, stored_blobs, upload
 from tests.small_models import publish
 
@@ -290,7 +290,7 @@ def test_an_upload_that_a_switch_overtakes_is_found_by_both(
     def store_and_switch(*arguments: Any, **options: Any) -> Any:
         kept = store_images(*arguments, **options)
         with database.transaction() as session:
-            switch(session, "production", new.id)
+            switch(session, DEFAULT_TENANT, "production", new.id)
         return kept
 
     monkeypatch.setattr(image_upload, "store_images", store_and_switch)
