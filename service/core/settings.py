@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     )
     max_bytes_in_flight: int = Field(512 * 2**20, ge=1, description="Of the files of these images.")
     max_wait_seconds: float = Field(
-        1,
+        0.75,
         gt=0,
         le=600,
         description="A request to embed that would wait for longer before its turn is refused with 429.",

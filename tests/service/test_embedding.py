@@ -18,7 +18,7 @@ from service.core.settings import Settings
 from service.core.storage import LocalStorage
 from service.core.tables import DEFAULT_TENANT, Alias, Model
 from service.embedding import Embedding, Timings
-from service.model_cache import MEMORY_FACTOR
+from service.model_cache import MEMORY_FACTOR, Name
 from tests.models.image_files import encode, noise
 from tests.small_models import publish
 
@@ -175,10 +175,10 @@ def test_a_row_is_read_when_it_has_changed(database: Database, storage: LocalSto
     model = publish(database, storage)
 
     async def use(embedding: Embedding) -> list[bool]:
-        first, second = [await embedding.models.get() for _ in range(2)]
+        first, second = [await embedding.models.get(DEFAULT_TENANT) for _ in range(2)]
         with database.transaction() as session:
             session.get_one(Model, model.id).probes = {"linear_probe": {"top1": 0.5}}
-        row = embedding.models._resolve(model.id)
+        row = embedding.models._resolve(Name(DEFAULT_TENANT, model.id))
         return [first.row is second.row, row is not None and row.probes == {"linear_probe": {"top1": 0.5}}]
 
     assert with_embedding(database, storage, use) == [True, True]
