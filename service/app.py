@@ -28,6 +28,7 @@ from service.routes import (
     job_history,
     jobs,
     models,
+    page,
     recipes,
     reports,
     search,
@@ -53,6 +54,7 @@ ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest com
     transfer.router,
     classify.router,
     system.router,
+    page.router,
 )
 
 DESCRIPTION = """
@@ -94,6 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         responses=problems.RESPONSES,
         openapi_tags=openapi.TAGS,
+        docs_url=None,  # a page of our own: Swagger UI comes from a content delivery network
         redoc_url=None,
     )
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way
