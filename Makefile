@@ -32,7 +32,7 @@ up: setup ## the whole service in the foreground, on DATA_DIR, HOST and PORT
 
 test: setup ## all tests, with a real PostgreSQL, Redis and HTTP
 	$(BIN)/pytest -n 2 --dist loadfile tests/models tests/service tests/trainer/augment tests/trainer/losses tests/trainer/probes
-	$(BIN)/pytest tests/trainer/test_*.py tests/test_*.py  # training takes all cores, and faults are timed: one by one
+	$(BIN)/pytest tests/trainer/test_*.py tests/test_*.py tests/web  # training takes all cores, and faults are timed: one by one
 
 mutations: setup ## break the mathematics line by line: the tests have to notice each
 	$(BIN)/python -m tests.mutations

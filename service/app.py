@@ -36,6 +36,7 @@ from service.routes import (
     jobs,
     keys,
     models,
+    page,
     recipes,
     reports,
     search,
@@ -64,6 +65,7 @@ ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest com
     keys.router,
     audit.router,
     system.router,
+    page.router,
 )
 
 DESCRIPTION = """
@@ -119,6 +121,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         responses=problems.RESPONSES,
         openapi_tags=openapi.TAGS,
+        docs_url=None,  # a page of our own: Swagger UI comes from a content delivery network
         redoc_url=None,
     )
     operations = Operations(ROUTERS)

@@ -63,6 +63,16 @@ def count_images(session: Session, collection_ids: list[str]) -> dict[str, int]:
     return {row[0]: row[1] for row in session.execute(statement.group_by(CollectionImage.collection_id))}
 
 
+def count_labels(session: Session, collection_id: str, *, after: str | None, limit: int) -> dict[str, int]:
+    """The number of images of each label of a collection, in order of the label, at most `limit` after `after`."""
+    label = CollectionImage.label
+    statement = select(label, func.count()).where(CollectionImage.collection_id == collection_id, label.is_not(None))
+    if after is not None:
+        statement = statement.where(label > after)
+    rows = session.execute(statement.group_by(label).order_by(label).limit(limit))
+    return {row.label: row[1] for row in rows}
+
+
 def delete_collection(session: Session, key: str) -> list[str]:
     """Delete a collection with the images that are in no other; the keys of their blobs, to delete after the commit."""
     collection = find_collection(session, key)

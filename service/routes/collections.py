@@ -7,7 +7,14 @@ from service import collections
 from service.core.keys import READ, WRITE
 from service.core.tables import Collection
 from service.deps import DatabaseDep, SessionDep, StorageDep
-from service.schemas.images import CollectionOut, CollectionPath, NewCollection, show_collection
+from service.schemas.images import (
+    CollectionOut,
+    CollectionPath,
+    LabelCount,
+    LabelCursor,
+    NewCollection,
+    show_collection,
+)
 from service.schemas.links import created, links_to
 from service.schemas.page import IdCursor, Limit, Page, read_rows
 from service.scopes import requires
@@ -41,6 +48,18 @@ def get_collection(collection: CollectionPath, session: SessionDep) -> Collectio
     """A collection and the number of its images."""
     found = collections.find_collection(session, collection)
     return show_collection(found, collections.count_images(session, [found.id]).get(found.id, 0))
+
+
+@router.get("/{collection}/labels")
+@requires(READ)
+def list_labels(
+    collection: CollectionPath, session: SessionDep, cursor: LabelCursor = None, limit: Limit = 50
+) -> Page[LabelCount]:
+    """The labels of a collection's images and how many images have each, in order of the label."""
+    found = collections.find_collection(session, collection)
+    counts = collections.count_labels(session, found.id, after=cursor, limit=limit + 1)
+    items = [LabelCount(label=label, num_images=number) for label, number in counts.items()]
+    return Page[LabelCount](items=items[:limit], next=items[limit - 1].label if len(items) > limit else None)
 
 
 @router.delete("/{collection}", status_code=204)

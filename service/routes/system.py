@@ -4,14 +4,12 @@ import platform
 from collections import Counter, defaultdict
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
-from starlette.responses import HTMLResponse
 
 from service.core.keys import READ
 from service.core.tables import ENDED, Job, Node, Placement
@@ -24,13 +22,6 @@ from service.scopes import requires
 router = APIRouter(tags=["system"])
 
 QUEUE_SHOWN = 20
-LANDING_PAGE = (Path(__file__).parent.parent / "web" / "index.html").read_text(encoding="utf-8")
-
-
-@router.get("/", include_in_schema=False)
-async def landing_page() -> HTMLResponse:
-    """What this is, for people."""
-    return HTMLResponse(LANDING_PAGE)
 
 
 class Health(BaseModel):

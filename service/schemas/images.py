@@ -20,6 +20,9 @@ ModelKey = Annotated[str, Field(pattern=NAME_PATTERN, description="Id of a model
 
 ImageId = Annotated[str, Path(pattern=IMAGE_ID_PATTERN, description="sha256 of the image's bytes.")]
 ImageCursor = Annotated[str | None, Query(pattern=IMAGE_ID_PATTERN, description="`next` of the page before.")]
+LabelCursor = Annotated[
+    str | None, Query(pattern=NO_NUL, min_length=1, max_length=200, description="`next` of the page before.")
+]
 CollectionPath = Annotated[str, Path(pattern=NAME_PATTERN, description="Name or id of a collection.")]
 CollectionQuery = Annotated[str, Query(pattern=NAME_PATTERN, description="Name or id of a collection.")]
 ModelQuery = Annotated[
@@ -132,6 +135,13 @@ class CollectionOut(BaseModel):
     name: str
     num_images: int
     created_at: datetime
+
+
+class LabelCount(BaseModel):
+    """A label that images of a collection have."""
+
+    label: str
+    num_images: int
 
 
 class MemberBody(BaseModel):

@@ -113,14 +113,15 @@ def test_405_says_what_is_allowed(api: httpx.Client) -> None:
     assert "POST" in api.patch("/v1/jobs").headers["allow"]
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/nowhere", "/docs", "/v1/jobs"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/nowhere", "/docs", "/web/app.js", "/web/nowhere.js", "/v1/jobs"])
 def test_no_response_may_be_guessed_at_or_load_things(api: httpx.Client, path: str) -> None:
-    """Each response has the security headers; nothing but the documentation may run a script."""
+    """Each response has the security headers; only the page may load anything, and only from the service."""
     headers = api.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
-    assert headers["content-security-policy"].startswith("default-src 'none'")
-    assert ("script-src" in headers["content-security-policy"]) == (path == "/docs")
+    is_page = path in {"/", "/docs", "/web/app.js"}
+    assert headers["content-security-policy"].startswith("default-src 'self'" if is_page else "default-src 'none'")
+    assert "unsafe" not in headers["content-security-policy"]
 
 
 def test_a_body_that_says_it_is_too_large_is_not_read(api: httpx.Client, api_settings: Settings) -> None:

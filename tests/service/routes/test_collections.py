@@ -67,3 +67,15 @@ def test_an_upload_names_an_existing_collection_by_id(api: httpx.Client) -> None
     )
     assert response.status_code == 404
     assert api.get("/v1/collections").json()["items"] == []
+
+
+def test_labels_are_counted_page_by_page(api: httpx.Client) -> None:
+    """Each label of this collection with its number of images, in order; images without a label count for none."""
+    for label, numbers in (("dog", (0, 1)), ("cat", (2, 3, 4)), ("emu", (5,)), (None, (6,))):
+        upload(api, [picture(i) for i in numbers], collection="pets", **({"label": label} if label else {}))
+    upload(api, [picture(7)], collection="other", label="cat")
+    first = api.get("/v1/collections/pets/labels", params={"limit": 2}).json()
+    assert first == {"items": [{"label": "cat", "num_images": 3}, {"label": "dog", "num_images": 2}], "next": "dog"}
+    rest = api.get("/v1/collections/pets/labels", params={"limit": 2, "cursor": "dog"}).json()
+    assert rest == {"items": [{"label": "emu", "num_images": 1}], "next": None}
+    assert api.get("/v1/collections/none/labels").status_code == 404

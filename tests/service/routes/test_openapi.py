@@ -109,7 +109,6 @@ def test_examples_are_valid() -> None:
         TypeAdapter(JobRequest).validate_python(example["value"])
 
 
-def test_the_document_and_its_page_are_served(api: httpx.Client) -> None:
-    """/openapi.json is the document, /docs shows it."""
+def test_the_document_is_served(api: httpx.Client) -> None:
+    """/openapi.json is the document; that /docs shows it is seen in a browser (tests/web)."""
     assert api.get("/openapi.json").json()["info"]["title"] == "simclr-service"
-    assert "swagger" in api.get("/docs").text
