@@ -87,6 +87,7 @@ class Gallery:
     """An API with a model whose h is the image itself, without a worker; and another model, that doesn't serve."""
 
     url: str
+    settings: Settings
     database: Database
     storage: LocalStorage
     images: dict[str, bytes]  # name -> content
@@ -106,7 +107,7 @@ def make_api(
         url = create_database()
         migrate(url)
         folder = server_folder / f"web-{len(databases)}"
-        settings = Settings(data_dir=folder, database_url=url, redis_url=redis_url)
+        settings = Settings(data_dir=folder, database_url=url, redis_url=redis_url, auth="off")
         databases.append(Database(url))
         return settings, databases[-1], LocalStorage(settings.storage_dir)
 
@@ -136,7 +137,7 @@ def gallery(make_api: Callable[[], tuple[Settings, Database, LocalStorage]]) -> 
             labels = [name.split("-")[0] for name in images]
             stored = client.add_images(files, collection="shades", labels=labels)
         ids = {name: item["id"] for name, item in zip(images, stored, strict=True)}
-        yield Gallery(url, database, storage, images, ids, model_id, other_model_id)
+        yield Gallery(url, settings, database, storage, images, ids, model_id, other_model_id)
 
 
 def drop(page: Page, selector: str, files: list[tuple[str, bytes]]) -> None:

@@ -1,33 +1,37 @@
-"""An API key in the browser. A service that asks for keys is played by the browser's router: 401 without the header."""
+"""An API key in the browser, at a service that asks for one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import expect
 
+from tests.service.api_keys import issue
+from tests.service.conftest import serving
 from tests.web.conftest import Gallery, OpenTab
 
-KEY = "sk_right"
+
+@dataclass(frozen=True)
+class Guarded:
+    """The gallery's service as it is with keys, and one of them."""
+
+    url: str
+    key: str
 
 
-def guard(page: Page) -> None:
-    """Have every request to the API need the key; pictures too."""
-
-    def answer(route: Route) -> None:
-        if route.request.headers.get("authorization") == f"Bearer {KEY}":
-            route.continue_()
-        else:
-            problem = '{"code": "unauthorized", "detail": "a key is needed", "status": 401, "title": "", "type": ""}'
-            route.fulfill(status=401, content_type="application/problem+json", body=problem)
-
-    page.route("**/v1/**", answer)
+@pytest.fixture(scope="module")
+def guarded(gallery: Gallery) -> Iterator[Guarded]:
+    key = issue(gallery.database, "default", "read")
+    with serving(gallery.settings.model_copy(update={"auth": "on"})) as url:
+        yield Guarded(url, key)
 
 
 @pytest.mark.parametrize("on_device", [False, True])
-def test_a_key_is_asked_for_once_and_sent(gallery: Gallery, open_tab: OpenTab, *, on_device: bool) -> None:
+def test_a_key_is_asked_for_once_and_sent(guarded: Guarded, open_tab: OpenTab, *, on_device: bool) -> None:
     """A wrong key is asked for again; the right one brings everything, pictures too, and is kept as long as asked."""
-    tab = open_tab(gallery.url)
+    tab = open_tab(guarded.url)
     tab.expected = ["401"]
     page = tab.page
-    guard(page)
     page.goto("/#/search?collection=shades")
     dialog = page.get_by_role("dialog", name="API key")
     expect(dialog).to_be_visible()
@@ -35,7 +39,7 @@ def test_a_key_is_asked_for_once_and_sent(gallery: Gallery, open_tab: OpenTab, *
     dialog.get_by_label("Key", exact=True).fill("sk_wrong")
     dialog.get_by_role("button", name="Use this key").click()
     expect(dialog.get_by_text("does not take this key")).to_be_visible()
-    dialog.get_by_label("Key", exact=True).fill(KEY)
+    dialog.get_by_label("Key", exact=True).fill(guarded.key)
     dialog.get_by_label("Remember on this device").set_checked(on_device)
     dialog.get_by_role("button", name="Use this key").click()
     expect(page.locator(".card")).to_have_count(24)
@@ -46,20 +50,19 @@ def test_a_key_is_asked_for_once_and_sent(gallery: Gallery, open_tab: OpenTab, *
     assert page.context.cookies() == []
 
 
-def test_a_key_is_forgotten(gallery: Gallery, open_tab: OpenTab) -> None:
+def test_a_key_is_forgotten(guarded: Guarded, open_tab: OpenTab) -> None:
     """After that the next request asks again, and a refusal to give one is told as the service tells it."""
-    tab = open_tab(gallery.url)
+    tab = open_tab(guarded.url)
     tab.expected = ["401"]
     page = tab.page
-    page.add_init_script(f"if (!sessionStorage.length) sessionStorage.setItem('simclr-key', '{KEY}')")
-    guard(page)
+    page.add_init_script(f"if (!sessionStorage.length) sessionStorage.setItem('simclr-key', '{guarded.key}')")
     page.goto("/#/models")
     expect(page.get_by_role("heading", name="History of “production”")).to_be_visible()
     page.get_by_role("button", name="Key set").click()
     page.get_by_role("button", name="Forget the key").click()
     expect(page.get_by_text("The service asks for an API key.")).to_be_visible()
     page.keyboard.press("Escape")
-    expect(page.get_by_role("alert")).to_contain_text("unauthorized")
+    expect(page.get_by_role("alert")).to_contain_text("unauthenticated")
     expect(page.get_by_role("button", name="Key", exact=True)).to_be_visible()
     assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 0]
 
