@@ -11,7 +11,10 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from service import commands, event_stream
+from service import event_stream
+from service.commands import datasets, images, jobs, models
+from service.commands.nodes import nodes
+from service.commands.search import classify, search
 from service.core.log import configure_logging
 from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
@@ -135,7 +138,10 @@ def migrate_database() -> None:
 
 app.command()(demo)
 app.command()(experiments)
-commands.register(app)
+for name, part in (("datasets", datasets), ("jobs", jobs), ("models", models), ("images", images)):
+    app.add_typer(part.app, name=name)
+for command in (search, classify, nodes):
+    app.command()(command)
 
 if __name__ == "__main__":
     app()
