@@ -13,8 +13,11 @@ from pydantic import ValidationError
 
 from service import event_stream
 from service.commands import datasets, images, jobs, models
+from service.commands.doctor import doctor
+from service.commands.embed import embed
 from service.commands.nodes import nodes
 from service.commands.search import classify, search
+from service.commands.train import train
 from service.core.log import configure_logging
 from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
@@ -140,7 +143,7 @@ app.command()(demo)
 app.command()(experiments)
 for name, part in (("datasets", datasets), ("jobs", jobs), ("models", models), ("images", images)):
     app.add_typer(part.app, name=name)
-for command in (search, classify, nodes):
+for command in (train, embed, search, classify, nodes, doctor):
     app.command()(command)
 
 if __name__ == "__main__":

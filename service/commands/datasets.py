@@ -1,11 +1,12 @@
 """`simclr datasets`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from service.commands.connection import LOCAL, Url, connected
+from service.commands.ids import DatasetId
 from service.commands.output import Column, Limit, show, show_list
 
 app = typer.Typer(help="Images to train on.", no_args_is_help=True)
@@ -15,10 +16,15 @@ app = typer.Typer(help="Images to train on.", no_args_is_help=True)
 def add_dataset(
     archive: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="zip, tar, tar.gz or tar.zst")],
     name: Annotated[str | None, typer.Option(help="Default: the file's name.")] = None,
-    on_invalid: Annotated[str, typer.Option(help="A file that is no image: `reject` all, or `skip` it.")] = "reject",
+    on_invalid: Annotated[
+        Literal["reject", "skip"], typer.Option(help="A file that is no image: `reject` all, or `skip` it.")
+    ] = "reject",
     url: Url = LOCAL,
 ) -> None:
-    """Upload an archive; its folders are the classes, an optional top-level train/ and test/ the splits."""
+    """Upload an archive; its folders are the classes, an optional top-level train/ and test/ the splits.
+
+    Example: simclr datasets add photos.zip --on-invalid skip
+    """
     with connected(url) as client:
         show(client.create_dataset(archive, name=name, on_invalid=on_invalid))
 
@@ -32,7 +38,7 @@ def list_datasets(limit: Limit = 20, url: Url = LOCAL) -> None:
 
 
 @app.command("show")
-def show_dataset(dataset_id: str, url: Url = LOCAL) -> None:
+def show_dataset(dataset_id: DatasetId, url: Url = LOCAL) -> None:
     """Print a data set as JSON."""
     with connected(url) as client:
         show(client.get(f"/v1/datasets/{dataset_id}"))

@@ -8,7 +8,7 @@ import typer
 from service.commands import output
 from service.commands.connection import LOCAL, Url, connected
 from service.commands.output import Column, Limit, show, show_list
-from service.local_files import batches, read_images
+from service.local_files import batches, nothing_found, read_images
 
 app = typer.Typer(help="Images to embed and to search in.", no_args_is_help=True)
 
@@ -19,7 +19,10 @@ def add_images(
     collection: Annotated[str, typer.Option(help="Made on first use.")] = "default",
     url: Url = LOCAL,
 ) -> None:
-    """Upload images into a collection."""
+    """Upload images into a collection.
+
+    Example: simclr images add photos/ --collection pets
+    """
     with connected(url) as client:
         num_added, failed = 0, []
         for part in batches(read_images(source)):
@@ -28,9 +31,11 @@ def add_images(
             failed += [item for item in items if item["status"] == "failed"]
             num_added += len(items)
             output.console.print(f"{num_added} images", end="\r")
+        if not num_added:
+            raise nothing_found(source)
         output.console.print(f"{num_added - len(failed)} images in {collection!r}, {len(failed)} refused")
         for item in failed:
-            output.console.print(f"  {item['filename']}: {item['error']['detail']}", markup=False)
+            output.console.print(f"  {item['filename']}: {(item['error'] or {}).get('detail')}", markup=False)
 
 
 @app.command("list")

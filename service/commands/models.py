@@ -3,6 +3,7 @@
 import typer
 
 from service.commands.connection import LOCAL, Url, connected
+from service.commands.ids import ModelId
 from service.commands.output import Column, Limit, show, show_list
 
 app = typer.Typer(help="Exported encoders.", no_args_is_help=True)
@@ -22,14 +23,14 @@ def list_models(limit: Limit = 20, url: Url = LOCAL) -> None:
 
 
 @app.command("show")
-def show_model(model_id: str, url: Url = LOCAL) -> None:
+def show_model(model_id: ModelId, url: Url = LOCAL) -> None:
     """Print a model as JSON."""
     with connected(url) as client:
         show(client.get(f"/v1/models/{model_id}"))
 
 
 @app.command("promote")
-def promote_model(model_id: str, alias: str = "production", url: Url = LOCAL) -> None:
+def promote_model(model_id: ModelId, alias: str = "production", url: Url = LOCAL) -> None:
     """Have an alias serve a model; `production` serves when no model is named."""
     with connected(url) as client:
         show(client.set_alias(alias, model_id))

@@ -16,7 +16,7 @@ from models.variants import Variant
 PREFIX = "SIMCLR_"
 ENV_FILE = ".env"
 MAX_PORT = 65_535
-CLIENT_NAMES = {"SIMCLR_URL"}  # read by the client commands (service/client.py)
+CLIENT_NAMES = {"SIMCLR_URL"}  # read by the client commands (service/commands/connection.py)
 
 
 class Settings(BaseSettings):
