@@ -23,6 +23,7 @@ class Played:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
+        assert len(self.requests) < 50, "it asks without end"
         answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
         if isinstance(answer, httpx.TransportError):
             raise answer
