@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,16 @@ def photos(tmp_path: Path) -> Path:
         Image.fromarray(coarse).resize((120 + 10 * i, 100), Image.Resampling.BICUBIC).save(folder / f"{i:02}.jpg")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no photograph")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _empty(stack: Stack) -> Iterator[None]:
+    """No image is left that the models of other tests would have to index."""
+    yield
+    with Client(stack.base_url) as client:
+        for collection in list(client.list_collections()):
+            if collection["name"] in {"My-photos", "textures"}:
+                client.delete_collection(collection["id"])
 
 
 def simclr(stack: Stack, *arguments: object) -> str:
