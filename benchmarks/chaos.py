@@ -269,7 +269,10 @@ def _kill(processes: list[psutil.Process]) -> None:
 def run(folder: Path, each: int, seed: int) -> JSON:
     """All of it; the figures."""
     began = time.monotonic()
-    with running_cluster(folder, free_port()) as cluster, Client(cluster.url, timeout_seconds=10) as client:
+    with (
+        running_cluster(folder, free_port()) as cluster,
+        Client(cluster.url, timeout_seconds=10, retry_seconds=0) as client,
+    ):
         chaos = Chaos(cluster, client, seed)
         chaos.wait_until(lambda: (chaos.ask("/readyz") or {}).get("status") == "ready", "a ready service")
         chaos.wait_until(lambda: chaos.num_live_nodes() == len(NODES), "two nodes")

@@ -56,7 +56,7 @@ class Uploads:
 
     def run(self, url: str, stopped: threading.Event) -> None:
         """Upload until told to stop; a request that fails is forgotten."""
-        with Client(url, timeout_seconds=20) as client:
+        with Client(url, timeout_seconds=20, retry_seconds=0) as client:
             while not stopped.is_set():
                 contents = [encode(noise(8, 8, seed=next(self._numbers)), "png") for _ in range(BATCH)]
                 try:

@@ -12,7 +12,13 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from service import commands, event_stream
+from service import event_stream
+from service.commands import datasets, images, jobs, models
+from service.commands.doctor import doctor
+from service.commands.embed import embed
+from service.commands.nodes import nodes
+from service.commands.search import classify, search
+from service.commands.train import train
 from service.core.log import configure_logging
 from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
@@ -140,7 +146,10 @@ def migrate_database() -> None:
 app.add_typer(keys, name="keys")
 app.command()(demo)
 app.command()(experiments)
-commands.register(app)
+for name, part in (("datasets", datasets), ("jobs", jobs), ("models", models), ("images", images)):
+    app.add_typer(part.app, name=name)
+for command in (train, embed, search, classify, nodes, doctor):
+    app.command()(command)
 
 if __name__ == "__main__":
     app()

@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from models.probing import probe_obstacle
-from service.client import JSON, ApiError, Client, JobFailed
+from service.client import JSON, ApiError, Client, JobFailed, ReadyDataset, SucceededJob
 from service.core.child import child_command
 from service.core.settings import ClientSettings
-from service.demo_stages import ENCODERS, Demo, DemoFailed, K, Stages, progress_on
+from service.demo_stages import ENCODERS, Demo, K
 from service.local_files import LocalImage, pack_folder, read_images
+from service.stages import StageFailed, Stages, progress_on
 
 MAX_GALLERY = 1000
 CEILING = 0.99  # where random weights do as well as this, the data can't tell encoders apart
@@ -61,7 +62,7 @@ def _sample_data(folder: Path) -> Path:
     command = [sys.executable, "-P", "-m", "trainer.sample_data", str(archive)]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603  # our own module
     if done.returncode:
-        raise DemoFailed("no images could be fetched or generated; the reason is above")
+        raise StageFailed("no images could be fetched or generated; the reason is above")
     line = done.stdout.splitlines()[-1]
     if json.loads(line)["source"] == "generated":
         console.print("[yellow]No network: these are generated images (shapes and textures), not photographs.[/yellow]")
@@ -94,13 +95,13 @@ def running_service(data_dir: Path, port: int) -> Iterator[str]:
                 yield address
                 break
         else:
-            raise DemoFailed("the service did not start; its own message is above")
+            raise StageFailed("the service did not start; its own message is above")
     finally:
         process.terminate()
         process.wait()
 
 
-def _table(demo: Demo, dataset: JSON, job: JSON, summary: JSON) -> Table:
+def _table(demo: Demo, dataset: ReadyDataset, job: SucceededJob, summary: JSON) -> Table:
     table = Table(title=f"{dataset['num_images']:,} images, {len(dataset['classes'])} classes")
     table.add_column("")
     for name in ("(a) trained", "(b) random initialisation", "(c) raw pixels"):
@@ -133,7 +134,7 @@ def _run(client: Client, archive: Path) -> JSON:
         demo.fill_collection(_read(archive, paths), len(paths))
         precision = {} if obstacle else demo.precision_at_k()
     for item in demo.refused:
-        console.print(f"Not stored: {item['filename']}: {item['error']['detail']}", markup=False)
+        console.print(f"Not stored: {item['filename']}: {(item['error'] or {}).get('detail')}", markup=False)
     if obstacle:
         console.print(f"No probes and no precision: {obstacle}. Folders are classes.", markup=False)
     summary = {
@@ -153,7 +154,9 @@ def _check(summary: JSON) -> None:
             continue
         trained, random = summary[key]["trained"], summary[key]["random"]
         if trained <= random < CEILING:
-            raise DemoFailed(f"{key}: the trained encoder ({trained:.3f}) is not above its random start ({random:.3f})")
+            raise StageFailed(
+                f"{key}: the trained encoder ({trained:.3f}) is not above its random start ({random:.3f})"
+            )
 
 
 DataOption = Annotated[
@@ -176,6 +179,6 @@ def demo(data: DataOption = None, data_dir: DataDirOption = Path("simclr-data"),
         console.print(f"The model is in {data_dir}; `simclr up --data-dir {data_dir}` serves it.")
         print(json.dumps(summary), flush=True)  # noqa: T201  # the machine-readable result, unwrapped
         _check(summary)
-    except (DemoFailed, JobFailed, ApiError, httpx.HTTPError, OSError, ValueError) as error:
+    except (StageFailed, JobFailed, ApiError, httpx.HTTPError, OSError, ValueError) as error:
         typer.echo(f"simclr demo: {error}", err=True)
         raise typer.Exit(1) from error

@@ -27,11 +27,11 @@ from service.claims import (
     normalization_claims,
     transform_claims,
 )
-from service.client import JSON, ApiError, Client, JobFailed
+from service.client import JSON, ApiError, Client, JobFailed, ReadyDataset, SucceededJob
 from service.core.settings import ClientSettings
 from service.demo import DataDirOption, DataOption, PortOption, archive_of, running_service
-from service.demo_stages import DemoFailed, Stages, job_progress, progress_on
 from service.saving import write_whole
+from service.stages import StageFailed, Stages, job_progress, progress_on
 
 COLOR = ["color_jitter", "grayscale"]  # colour distortion (App. A)
 TRANSFORMATIONS = {"crop": ["crop"], "color": COLOR, "cutout": ["cutout"]}
@@ -83,18 +83,19 @@ class Experiments:
             *composition_claims(composition["result"]),
         ]
 
-    def _upload(self, archive: Path) -> JSON:
+    def _upload(self, archive: Path) -> ReadyDataset:
         with self.stages.stage("dataset", "upload and validate the images") as update:
             dataset = self.client.create_dataset(archive, on_invalid="skip")
-            self.client.wait_for_job(dataset["job_id"], job_progress(update))
-            return dataset
+            return self.client.wait_for_dataset(dataset["id"], job_progress(update))
 
-    def _ablation(self, name: str, dataset: JSON, grid: dict[str, list[Any]], **augmentation: Any) -> JSON:
+    def _ablation(
+        self, name: str, dataset: ReadyDataset, grid: dict[str, list[Any]], **augmentation: Any
+    ) -> SucceededJob:
         base = {**short(self.epochs), "augmentation": augmentation}
         recipe = {"base": base, "grid": grid, "seeds": self.seeds}
         return self._job(name, f"ablation: {name}", "ablation", dataset, recipe=recipe)
 
-    def _job(self, name: str, text: str, kind: str, dataset: JSON, **fields: Any) -> JSON:
+    def _job(self, name: str, text: str, kind: str, dataset: ReadyDataset, **fields: Any) -> SucceededJob:
         with self.stages.stage(name, text) as update:
             submitted = self.client.submit(kind, dataset_id=dataset["id"], **fields)
             job = self.client.wait_for_job(submitted["id"], job_progress(update))
@@ -138,7 +139,7 @@ def experiments(
         console.print(_table(claims))
         console.print(f"All of it, with plots: {html}")
         print(json.dumps(_summary(claims, asked)), flush=True)  # noqa: T201  # the machine-readable result, unwrapped
-    except (DemoFailed, JobFailed, ApiError, httpx.HTTPError, OSError, ValueError) as error:
+    except (StageFailed, JobFailed, ApiError, httpx.HTTPError, OSError, ValueError) as error:
         typer.echo(f"simclr experiments: {error}", err=True)
         raise typer.Exit(1) from error
 

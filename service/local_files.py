@@ -6,6 +6,7 @@ The service treats uploaded archives as hostile (trainer/archive.py); these are 
 import io
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -111,4 +112,13 @@ def pack_folder(folder: Path, archive: Path) -> None:
             tar.addfile(info, io.BytesIO(image.content))
             num_images += 1
     if not num_images:
-        raise ValueError(f"{folder}: no image with a name ending in {', '.join(IMAGE_SUFFIXES)}")
+        raise nothing_found(folder)
+
+
+def nothing_found(source: Path) -> ValueError:
+    """The error that says what a place without images holds instead."""
+    files = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else []
+    endings = Counter(path.suffix.lower() or "no ending" for path in files).most_common(3)
+    instead = ", ".join(f"{number} of {ending}" for ending, number in endings)
+    found = f"its {len(files)} files are {instead}; convert them" if files else "it is empty"
+    return ValueError(f"{source}: no image with a name ending in {', '.join(IMAGE_SUFFIXES)} ({found})")

@@ -449,7 +449,7 @@ def simclr(stack: Stack, *arguments: str) -> JSON:
 
 @pytest.fixture(autouse=True)
 def _wide_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.commands.console", Console(width=250))
+    monkeypatch.setattr("service.commands.output.console", Console(width=250))
 
 
 def test_the_command_line_finds_the_same(

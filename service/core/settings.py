@@ -16,7 +16,7 @@ from models.variants import Variant
 PREFIX = "SIMCLR_"
 ENV_FILE = ".env"
 MAX_PORT = 65_535
-CLIENT_NAMES = {"SIMCLR_URL", "SIMCLR_API_KEY"}  # read by the client commands (service/commands.py)
+CLIENT_NAMES = {"SIMCLR_URL", "SIMCLR_API_KEY"}  # read by the client commands (service/commands/connection.py)
 ORIGIN_PATTERN = r"^https?://[^/?#\s]+$"
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from service import demo
-from service.demo_stages import DemoFailed
+from service.stages import StageFailed
 from tests.stack import environment, free_port
 
 SUMMARY = {
@@ -53,7 +53,7 @@ def test_an_encoder_that_is_not_above_its_start_fails(metric: str) -> None:
     """Equal is not above; the message has the metric and both figures."""
     demo._check(SUMMARY)
     worse = {**SUMMARY, metric: {"trained": 0.25, "random": 0.25, "pixels": 0.1}}
-    with pytest.raises(DemoFailed, match=rf"{metric}: the trained encoder \(0\.250\) is not above"):
+    with pytest.raises(StageFailed, match=rf"{metric}: the trained encoder \(0\.250\) is not above"):
         demo._check(worse)
 
 

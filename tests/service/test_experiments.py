@@ -12,11 +12,11 @@ from rich.console import Console
 from models.config import pretrain_recipe
 from service.claims import Claim
 from service.client import JSON
-from service.demo_stages import Stages, progress_on
 from service.experiments import ABOUT, SUMMARY, Experiments, _table, compositions
 from service.report.html import claims_section, page
 from service.report.matrix import compositions as places
 from service.schemas.job_requests import JobRequest
+from service.stages import Stages, progress_on
 from trainer.augment import OPERATIONS
 
 ID = "ds_01m85aj6awef0jmttr5d4rkmm2"
@@ -30,7 +30,10 @@ class Recorder:
         self.requests: list[JSON] = []
 
     def create_dataset(self, archive: Path, *, on_invalid: str) -> JSON:
-        return {"id": ID, "job_id": "job_ingest"}
+        return {"id": ID}
+
+    def wait_for_dataset(self, dataset_id: str, on_progress: Callable[[JSON], None]) -> JSON:
+        return {"id": dataset_id}
 
     def submit(self, kind: str, **fields: Any) -> JSON:
         self.requests.append({"kind": kind, **fields})

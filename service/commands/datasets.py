@@ -1,0 +1,44 @@
+"""`simclr datasets`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.commands.connection import LOCAL, Url, connected
+from service.commands.ids import DatasetId
+from service.commands.output import Column, Limit, show, show_list
+
+app = typer.Typer(help="Images to train on.", no_args_is_help=True)
+
+
+@app.command("add")
+def add_dataset(
+    archive: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="zip, tar, tar.gz or tar.zst")],
+    name: Annotated[str | None, typer.Option(help="Default: the file's name.")] = None,
+    on_invalid: Annotated[
+        Literal["reject", "skip"], typer.Option(help="A file that is no image: `reject` all, or `skip` it.")
+    ] = "reject",
+    url: Url = LOCAL,
+) -> None:
+    """Upload an archive; its folders are the classes, an optional top-level train/ and test/ the splits.
+
+    Example: simclr datasets add photos.zip --on-invalid skip
+    """
+    with connected(url) as client:
+        show(client.create_dataset(archive, name=name, on_invalid=on_invalid))
+
+
+@app.command("list")
+def list_datasets(limit: Limit = 20, url: Url = LOCAL) -> None:
+    """List the data sets, newest first."""
+    columns = [Column("id", "id"), Column("name", "name"), Column("status", "status"), Column("images", "num_images")]
+    with connected(url) as client:
+        show_list(client.pages("/v1/datasets"), columns, limit)
+
+
+@app.command("show")
+def show_dataset(dataset_id: DatasetId, url: Url = LOCAL) -> None:
+    """Print a data set as JSON."""
+    with connected(url) as client:
+        show(client.get(f"/v1/datasets/{dataset_id}"))

@@ -1,0 +1,115 @@
+"""`simclr train` before it trains: whose service it takes, how long it means to train."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from service.commands import train as command
+from service.process import StartFailed
+from service.stages import StageFailed
+from service.train import choose_preset, collection_name, plan_epochs
+from tests.stack import free_port
+
+
+class Page(BaseHTTPRequestHandler):
+    """What another program answers."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def other_program() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_service_is_started_where_none_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the port of --url and the data folder."""
+    started = []
+
+    @contextmanager
+    def running(data_dir: Path, port: int) -> Iterator[str]:
+        started.append((data_dir, port))
+        yield f"http://127.0.0.1:{port}"
+
+    monkeypatch.setattr(command, "running_service", running)
+    monkeypatch.setattr("service.commands.output.console", Console(quiet=True))
+    port = free_port()
+    with command._service(f"http://127.0.0.1:{port}", tmp_path) as found:
+        assert found == (f"http://127.0.0.1:{port}", True)
+    assert started == [(tmp_path, port)]
+
+
+def test_a_running_service_is_used(api_url: str, tmp_path: Path) -> None:
+    """As it is."""
+    with command._service(api_url, tmp_path) as found:
+        assert found == (api_url, False)
+
+
+def test_a_service_elsewhere_is_not_started_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that nobody has is a mistake, not a wish."""
+    with pytest.raises(StageFailed, match="no service answers at"), command._service("http://x.invalid", tmp_path):
+        pass
+
+
+def test_another_program_is_not_taken_for_the_service(other_program: str, tmp_path: Path) -> None:
+    """It answers, but not as ours."""
+    with pytest.raises(StageFailed, match="another program answers"), command._service(other_program, tmp_path):
+        pass
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    """By something that speaks no HTTP, or hangs up."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(StartFailed, match="is in use by another program"), command._service(url, tmp_path):
+            listener.listen()
+
+
+@pytest.mark.parametrize(
+    ("num_images", "preset", "epochs", "minutes"),
+    [
+        (6_000, "cpu-small", 80, 10),  # two cores, 800 images/s: 480,000 in ten minutes
+        (12, "cpu-small", 1000, 0.25),  # no more than the paper's longest
+        (10_000_000, "cpu-small", 1, 208.3),  # no less than each image once
+        (50_000, "cifar10", 240, 10),
+    ],
+)
+def test_the_training_fits_into_the_time(num_images: int, preset: str, epochs: int, minutes: float) -> None:
+    """At the rate of the preset and the machine; at least one epoch, at most a thousand."""
+    planned = plan_epochs(num_images, preset, minutes=10, num_cores=2)
+    assert planned == (epochs, pytest.approx(minutes, rel=0.01))
+
+
+def test_the_preset_suits_images_and_machine() -> None:
+    """Small pixels for a CPU and for small images, 224 for photographs on a GPU."""
+    photos: Any = {"image_sizes": {"median": [640, 480]}}
+    icons: Any = {"image_sizes": {"median": [32, 32]}}
+    assert [choose_preset(d, has_gpu=False) for d in (photos, icons)] == ["cpu-small"] * 2
+    assert [choose_preset(d, has_gpu=True) for d in (photos, icons)] == ["imagenet-256", "cifar10"]
+
+
+def test_a_collection_is_named_as_its_folder(tmp_path: Path) -> None:
+    """As far as the name may be one."""
+    assert collection_name(Path("/home/me/Holiday photos (2026)")) == "Holiday-photos-2026-"
+    assert collection_name(Path("/photos.zip")) == "photos"
+    assert collection_name(Path("/")) == "images"
