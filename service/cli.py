@@ -12,6 +12,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from service import commands, event_stream
+from service.core.bucket import UnusableStorage, create_bucket
 from service.core.log import configure_logging
 from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
@@ -44,7 +45,7 @@ def _failures_in_one_line() -> Iterator[None]:
     """What the user can mend ends the command with status 1 and a message, without a traceback."""
     try:
         yield
-    except (StartFailed, UnusableDatabase) as error:
+    except (StartFailed, UnusableDatabase, UnusableStorage) as error:
         _fail(str(error))
     except ValidationError as error:
         _fail(
@@ -131,6 +132,13 @@ def migrate_database() -> None:
     """Bring the database's tables to this release's; `simclr up` does so by itself."""
     with _failures_in_one_line():
         migrate(_settings_naming("database_url").database_url)
+
+
+@app.command("create-bucket")
+def make_bucket() -> None:
+    """Create the bucket that SIMCLR_STORAGE_URL names, where the object storage has none yet."""
+    with _failures_in_one_line():
+        create_bucket(_settings_naming("storage_url"))
 
 
 app.command()(demo)
