@@ -16,6 +16,7 @@ from service.deps import Services
 from service.embedding import Embedding
 from service.headers import SecurityHeaders
 from service.limits import BodyLimit
+from service.request_metrics import RequestMetrics
 from service.routes import (
     aliases,
     analysis,
@@ -27,6 +28,7 @@ from service.routes import (
     images,
     job_history,
     jobs,
+    metrics,
     models,
     recipes,
     reports,
@@ -53,6 +55,7 @@ ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest com
     transfer.router,
     classify.router,
     system.router,
+    metrics.router,
 )
 
 DESCRIPTION = """
@@ -105,7 +108,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(problems.Boundary)
     app.add_middleware(Shedding)
-    app.add_middleware(SecurityHeaders)  # outermost: what is added last sees a response last
+    app.add_middleware(SecurityHeaders)  # almost outermost: what is added last sees a response last
+    app.add_middleware(RequestMetrics)
     for router in ROUTERS:
         app.include_router(router)
     return app
