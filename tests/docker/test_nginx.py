@@ -30,12 +30,12 @@ with_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 
 class Upstream:
-    """The API's place: `seen` are the requests in their order; an event stream goes on when `may_go_on`."""
+    """The API's place: `seen` are the requests in their order; an event stream goes on for each `go_on.release()`."""
 
     def __init__(self) -> None:
         self.app = FastAPI()
         self.seen: list[Request] = []
-        self.may_go_on = threading.Event()
+        self.go_on = threading.Semaphore(0)
         self.app.api_route("/v1/jobs/{job_id}/events")(self.stream)
         self.app.api_route("/{path:path}", methods=["GET", "POST"])(self.note)
 
@@ -45,9 +45,9 @@ class Upstream:
 
     async def stream(self) -> StreamingResponse:
         async def events() -> AsyncIterator[bytes]:
-            yield b"data: first\n\n"
-            await anyio.to_thread.run_sync(self.may_go_on.wait)
-            yield b"data: last\n\n"
+            for number in range(3):
+                yield f"data: {number}\n\n".encode()
+                await anyio.to_thread.run_sync(self.go_on.acquire)
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
@@ -150,12 +150,15 @@ def test_a_slow_sender_keeps_no_replica_waiting(proxy: str, upstream: Upstream) 
 
 @with_nginx
 def test_events_pass_as_they_come(proxy: str, upstream: Upstream) -> None:
-    """The first one is read while the stream is open and the second one not yet made."""
-    with httpx.stream("GET", f"{proxy}/v1/jobs/job_1/events", timeout=10) as response:
-        lines = response.iter_lines()
-        assert next(lines) == "data: first"
-        upstream.may_go_on.set()
-        assert "data: last" in list(lines)
+    """Each is read while the stream is open and the next one not yet made."""
+    try:
+        with httpx.stream("GET", f"{proxy}/v1/jobs/job_1/events", timeout=5) as response:
+            lines = filter(None, response.iter_lines())
+            for number in range(3):
+                assert next(lines) == f"data: {number}"
+                upstream.go_on.release()
+    finally:
+        upstream.go_on.release(3)
 
 
 @with_nginx
