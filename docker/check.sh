@@ -58,7 +58,7 @@ wait # the stream ends with the job
 grep -q '"succeeded"' "$folder/events"
 
 model=$(call "$url/v1/jobs/$job" | field result.model_id)
-if [ "$(call "$url/readyz" | field production_model)" = None ]; then
+if ! call "$url/v1/aliases?limit=200" | grep -q '"production"'; then
     call --request PUT --header "Content-Type: application/json" --data "{\"model_id\": \"$model\"}" \
         "$url/v1/aliases/production" > "$folder/alias"
     echo "promoted: $model"

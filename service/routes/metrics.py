@@ -2,10 +2,10 @@
 
 from importlib.metadata import version
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.deps import ServicesDep
+from service.deps import Services
 from service.exposition import CONTENT_TYPE, gauge
 from service.fleet_metrics import fleet_metrics
 from service.instruments import ALL
@@ -14,8 +14,9 @@ router = APIRouter()
 
 
 @router.get("/metrics", include_in_schema=False)
-async def get_metrics(services: ServicesDep) -> Response:
+async def get_metrics(request: Request) -> Response:
     """Metrics in Prometheus' text format; without the database those of the process alone."""
+    services: Services = request.app.state.services  # the process's own: the numbers are of all, not of who asks
     fleet = await run_in_threadpool(fleet_metrics, services.database, services.settings.lease_seconds)
     admission = services.embedding.admission
     own = [
