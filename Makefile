@@ -7,7 +7,7 @@ DATA_DIR ?= simclr-data
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help setup demo experiments up test mutations check bench serving throughput cifar10 chaos lock
+.PHONY: help setup demo experiments up test mutations check bench serving throughput cifar10 chaos lock sbom
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,7 +31,7 @@ up: setup ## the whole service in the foreground, on DATA_DIR, HOST and PORT
 	$(BIN)/simclr up --data-dir $(DATA_DIR) --host $(HOST) --port $(PORT)
 
 test: setup ## all tests, with a real PostgreSQL, Redis and HTTP
-	$(BIN)/pytest -n 2 --dist loadfile tests/models tests/service tests/trainer/augment tests/trainer/losses tests/trainer/probes
+	$(BIN)/pytest -n 2 --dist loadfile tests/docker tests/models tests/service tests/trainer/augment tests/trainer/losses tests/trainer/probes
 	$(BIN)/pytest tests/trainer/test_*.py tests/test_*.py tests/web  # training takes all cores, and faults are timed: one by one
 
 mutations: setup ## break the mathematics line by line: the tests have to notice each
@@ -62,6 +62,19 @@ cifar10: setup ## top-1 on CIFAR-10 by epochs, and with labels; DATA=archive of 
 chaos: setup ## kill every part of a service with two worker nodes, and see what becomes of its jobs
 	$(BIN)/python benchmarks/chaos.py
 
-lock: ## pin the newest versions in requirements.lock, with hashes and without addresses (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-annotate --no-header --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
+UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-annotate --no-header
+
+lock: ## pin the newest versions, with hashes and without addresses (needs uv): requirements.lock, and the images' parts of it
+	$(UV_COMPILE) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
+	$(UV_COMPILE) --constraint requirements.lock pyproject.toml -o docker/requirements-api.lock
+	$(UV_COMPILE) --constraint requirements.lock --extra train pyproject.toml -o docker/requirements-worker.lock
+	$(UV_COMPILE) --constraint requirements.lock --group build -o docker/requirements-build.lock
+
+SBOM_TOOL := cyclonedx-bom==7.5.0
+
+sbom: ## what the images hold, from their locks, as CycloneDX: docker/sbom-api.json, docker/sbom-worker.json (needs uv)
+	for part in api worker; do \
+		uv tool run --from $(SBOM_TOOL) cyclonedx-py requirements docker/requirements-$$part.lock \
+			--output-reproducible -o docker/sbom-$$part.json || exit; \
+	done

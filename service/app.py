@@ -22,6 +22,7 @@ from service.headers import SecurityHeaders
 from service.keyring import Keyring
 from service.limits import BodyLimit
 from service.request_ids import RequestIds
+from service.request_metrics import RequestMetrics
 from service.routes import (
     aliases,
     analysis,
@@ -35,6 +36,7 @@ from service.routes import (
     job_history,
     jobs,
     keys,
+    metrics,
     models,
     page,
     recipes,
@@ -66,6 +68,7 @@ ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest com
     audit.router,
     system.router,
     page.router,
+    metrics.router,
 )
 
 DESCRIPTION = """
@@ -150,3 +153,4 @@ def _add_middleware(app: FastAPI, settings: Settings, operations: Operations) ->
         )
     app.add_middleware(RequestIds)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestMetrics)

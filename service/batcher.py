@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.embedder import Embedder
+from service.instruments import BATCH_IMAGES, STAGE_SECONDS
 from service.scheduling import give_way
 
 MAX_BATCH = 64
@@ -108,11 +109,14 @@ class Batcher:
                 raise
             return
         compute_seconds = time.monotonic() - started_at
+        BATCH_IMAGES.observe(len(images))
+        STAGE_SECONDS.observe(compute_seconds, "compute")
         start = 0
         for part in batch:
             stop = start + len(part.images)
             if not part.done.done():
                 queue_seconds = started_at - part.entered_at
+                STAGE_SECONDS.observe(queue_seconds, "queue")
                 part.done.set_result(Embedded(vectors[start:stop], queue_seconds, compute_seconds))
             start = stop
 

@@ -19,6 +19,7 @@ from service.commands.embed import embed
 from service.commands.nodes import nodes
 from service.commands.search import classify, search
 from service.commands.train import train
+from service.core.bucket import UnusableStorage, create_bucket
 from service.core.log import configure_logging
 from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
@@ -52,7 +53,7 @@ def _failures_in_one_line() -> Iterator[None]:
     """What the user can mend ends the command with status 1 and a message, without a traceback."""
     try:
         yield
-    except (StartFailed, UnusableDatabase) as error:
+    except (StartFailed, UnusableDatabase, UnusableStorage) as error:
         _fail(str(error))
     except ValidationError as error:
         _fail(
@@ -141,6 +142,13 @@ def migrate_database() -> None:
     """Bring the database's tables to this release's; `simclr up` does so by itself."""
     with _failures_in_one_line():
         migrate(_settings_naming("database_url").database_url)
+
+
+@app.command("create-bucket")
+def make_bucket() -> None:
+    """Create the bucket that SIMCLR_STORAGE_URL names, where the object storage has none yet."""
+    with _failures_in_one_line():
+        create_bucket(_settings_naming("storage_url"))
 
 
 app.add_typer(keys, name="keys")

@@ -22,6 +22,7 @@ from service.core.errors import Invalid, ServiceError, Undecodable
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.decoding import Decoded, DecodingPool
+from service.instruments import IMAGES, STAGE_SECONDS
 from service.model_cache import ModelCache, ServedModel
 from service.result_cache import Key, ResultCache, key_of
 
@@ -83,7 +84,9 @@ class Embedding:
         """Each file's image, as the model takes it if there is one, or why it has none."""
         started_at = time.monotonic()
         decoded = await self.decoding.decode_all(contents, model.embedder.preprocessing if model else None)
-        timings.seconds["decode"] += time.monotonic() - started_at
+        decode_seconds = time.monotonic() - started_at
+        timings.seconds["decode"] += decode_seconds
+        STAGE_SECONDS.observe(decode_seconds, "decode")
         return decoded
 
     async def compute(
@@ -119,6 +122,7 @@ class Embedding:
         outcomes: list[Vector | ServiceError | None] = [self._cache.get(key) for key in keys]
         missing = [i for i, outcome in enumerate(outcomes) if outcome is None]
         timings.num_cached += len(contents) - len(missing)
+        IMAGES.add(len(contents) - len(missing), "cache")
         with self.admitted([contents[i] for i in missing], model) as ticket:
             parts = [Timings() for _ in missing]
             work = (
@@ -126,6 +130,7 @@ class Embedding:
             )
             for i, outcome in zip(missing, await asyncio.gather(*work), strict=True):
                 outcomes[i] = outcome
+            IMAGES.add(len(missing), "model")
         timings.add_longest(parts)
         return [outcome for outcome in outcomes if outcome is not None]
 

@@ -1,0 +1,40 @@
+"""Counts requests by their route and status, and times their answers' first bytes."""
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.instruments import REQUEST_SECONDS, REQUESTS
+from service.shedding import PATHS
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class RequestMetrics:
+    """The labels are few whatever clients send: a route is its template, and what has none is one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started_at = time.monotonic()
+
+        async def send_and_note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                REQUESTS.add(1, method, _route(scope), str(message["status"]))
+                REQUEST_SECONDS.observe(time.monotonic() - started_at, method, _route(scope))
+            await send(message)
+
+        await self.app(scope, receive, send_and_note)
+
+
+def _route(scope: Scope) -> str:
+    """The template of its path; what was refused before a route was found has a path without parameters."""
+    if "route" in scope:
+        path: str = scope["route"].path
+        return path
+    return scope["path"] if scope["path"] in PATHS else "none"
