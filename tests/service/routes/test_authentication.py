@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from service.app import create_app
 from service.client import Client
-from service.commands import connected
+from service.commands.connection import connected
 from service.core.db import Database
 from service.core.keys import SCOPES
 from service.core.quotas import Limits

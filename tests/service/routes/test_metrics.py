@@ -63,7 +63,7 @@ def test_a_request_that_is_refused_at_the_door_has_its_route(
 def test_images_batches_and_stages_are_counted(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
     """Three images go through decoding and batches, and come from the cache the second time."""
     publish(database, storage)
-    files = [("files", (f"{i}.png", picture(1000 + i))) for i in range(3)]
+    files = [("files", (f"{i}.png", picture(91_000 + i))) for i in range(3)]
     before = read(api)
     for _ in range(2):
         assert api.post("/v1/embeddings", files=files).status_code == 200
