@@ -18,11 +18,12 @@ from service.core.members import Members, count_members, members_of
 from service.core.tables import EmbeddingTable
 from service.core.vectors import EXACT_LIMIT, has_index
 
-KNOWN_SECONDS = 60  # for which a collection that was large is taken to be so: counting takes as long as the index
+KNOWN_SECONDS = 60  # for which members that were many are taken to be so: counting takes longer than the index
+MAX_KNOWN = 1000  # filters
 FEW = 2000  # members whose vectors are sooner looked up than found in a pass over the table
 MATRIX_QUERIES = 8  # from here on, one product with the whole matrix beats a scan a query
 
-_large_until: dict[str, float] = {}  # by the id of a collection; few are large
+_large_until: dict[str, float] = {}  # by the members
 
 
 def nearest(
@@ -42,7 +43,7 @@ def nearest(
     index; service/core/recall.py measures what an index finds.
     """
     members = members_of(collection_id, condition)
-    number = _bounded_count(session, members, condition)
+    number = _bounded_count(session, members)
     source = (Source.of_few_members if number <= FEW else Source.of_members)(table, members)
     if not exact and number > EXACT_LIMIT and has_index(session, table):
         ef_search = ef_search_for(table, k)
@@ -59,12 +60,17 @@ def nearest(
     return [by_scan(session, source, query, k, min_score) for query in queries]
 
 
-def _bounded_count(session: Session, members: Members, condition: Condition | None) -> int:
-    """The number of members, EXACT_LIMIT + 1 if there are more; a whole large collection is counted once a minute."""
-    collection_id = members.parameters["collection"]
-    if condition is None and monotonic() < _large_until.get(collection_id, 0):
+def _bounded_count(session: Session, members: Members) -> int:
+    """The number of members, EXACT_LIMIT + 1 if there are more; many are counted once a minute.
+
+    Should they have become few since, the index gives up and a scan finds them.
+    """
+    key = repr(members)
+    if monotonic() < _large_until.get(key, 0):
         return EXACT_LIMIT + 1
     number = count_members(session, members, EXACT_LIMIT + 1)
-    if condition is None and number > EXACT_LIMIT:
-        _large_until[collection_id] = monotonic() + KNOWN_SECONDS
+    if number > EXACT_LIMIT:
+        if len(_large_until) >= MAX_KNOWN:
+            _large_until.clear()
+        _large_until[key] = monotonic() + KNOWN_SECONDS
     return number

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from service.core import exact_search, index_search, vectors
 from service.core import nearest as module
 from service.core.db import Database
-from service.core.filters import Equals, Exists
+from service.core.filters import Equals, Exists, Not
 from service.core.members import count_members
 from service.core.nearest import MATRIX_QUERIES, nearest
 from service.core.tables import CollectionImage, EmbeddingTable
@@ -137,8 +137,10 @@ def test_a_filter_that_leaves_out_all_that_is_near(database: Database, monkeypat
     assert [hit.image_id for hit in hits] == [ids[i] for i in far[::-1][:10]]
 
 
-def test_a_large_collection_is_counted_once_a_minute(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole collection that was large is; one with a filter, and a small one, are counted every time."""
+def test_many_members_are_counted_once_a_minute(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection that was large is, and a filter that held for many; few are counted every time."""
+    labelled = Exists(op="exists", field="label")
+    unlabelled = Not(op="not", filter=labelled)
     now, counted = [100.0], []
 
     def count(*arguments: Any) -> int:
@@ -155,8 +157,13 @@ def test_a_large_collection_is_counted_once_a_minute(database: Database, monkeyp
         for at, collection, condition, expected in (
             (100.0, large, None, 1),
             (159.0, large, None, 0),
-            (159.0, large, Exists(op="exists", field="label"), 1),
+            (159.0, large, labelled, 1),
+            (159.0, large, unlabelled, 1),
+            (159.0, large, unlabelled, 0),
+            (159.0, large, labelled, 1),
             (161.0, large, None, 1),
+            (161.0, large, unlabelled, 0),
+            (220.0, large, unlabelled, 1),
             (161.0, small, None, 1),
             (161.0, small, None, 1),
         ):
