@@ -17,6 +17,7 @@ from service.core.db import Database
 from service.core.schema import migrate
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
+from service.core.tables import DEFAULT_TENANT
 from tests.models.image_files import encode
 from tests.service.conftest import serving
 from tests.small_models import publish
@@ -108,7 +109,7 @@ def make_api(
         migrate(url)
         folder = server_folder / f"web-{len(databases)}"
         settings = Settings(data_dir=folder, database_url=url, redis_url=redis_url, auth="off")
-        databases.append(Database(url))
+        databases.append(Database(url).of(DEFAULT_TENANT))
         return settings, databases[-1], LocalStorage(settings.storage_dir)
 
     yield make
