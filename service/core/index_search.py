@@ -22,6 +22,7 @@ from service.core.tables import EmbeddingTable
 from service.core.vectors import indexed_expression, is_indexed_whole, table_name
 
 MIN_CANDIDATES = 40
+FILTERED_CANDIDATES = 100  # the order in which an index tells them is the less exact, the farther they are
 MAX_EF_SEARCH = 1000  # pgvector's own limit
 UNMEASURED_EF_SEARCH = 200  # of a table whose recall nobody measured yet
 MAX_TOLD = 5000  # vectors that the index tells before a search by it is given up
@@ -43,13 +44,20 @@ def ef_search_for(table: EmbeddingTable, k: int) -> int:
 
 
 def by_index(
-    session: Session, table: EmbeddingTable, members: Members | None, query: NDArray[np.float32], k: int, ef_search: int
+    session: Session,
+    table: EmbeddingTable,
+    members: Members | None,
+    query: NDArray[np.float32],
+    k: int,
+    ef_search: int,
+    *,
+    at_least: int = MIN_CANDIDATES,
 ) -> list[Hit] | None:
     """About the k vectors nearest to a query (D,), of members or of the whole table, best first.
 
-    None if the index was given up. Call `prepare` before.
+    Of at least so many that the index proposes. None if the index was given up. Call `prepare` before.
     """
-    num_candidates = max(MIN_CANDIDATES, 2 * k) if is_indexed_whole(table) else max(ef_search, 2 * k)
+    num_candidates = max(at_least if is_indexed_whole(table) else ef_search, 2 * k)
     # The lateral join asks for one vector after the other, in the order of the index, until there are enough.
     is_member = (
         f"""

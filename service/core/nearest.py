@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.core.exact_search import Hit, Source, by_matrix, by_scan
 from service.core.filters import Condition
-from service.core.index_search import by_index, ef_search_for, prepare
+from service.core.index_search import FILTERED_CANDIDATES, MIN_CANDIDATES, by_index, ef_search_for, prepare
 from service.core.members import Members, count_members, members_of
 from service.core.tables import EmbeddingTable
 from service.core.vectors import EXACT_LIMIT, has_index
@@ -48,7 +48,8 @@ def nearest(
     if not exact and number > EXACT_LIMIT and has_index(session, table):
         ef_search = ef_search_for(table, k)
         prepare(session, ef_search)
-        found = [by_index(session, table, members, query, k, ef_search) for query in queries]
+        at_least = FILTERED_CANDIDATES if condition else MIN_CANDIDATES
+        found = [by_index(session, table, members, query, k, ef_search, at_least=at_least) for query in queries]
         return [
             by_scan(session, source, query, k, min_score)
             if hits is None
