@@ -5,6 +5,7 @@ images are those that a filter holds for: counting them first tells the two case
 vectors, which an index answers badly, costs a scan at most. A vector of zeros has no direction: it is never found.
 """
 
+from hashlib import sha256
 from time import monotonic
 
 import numpy as np
@@ -23,7 +24,7 @@ MAX_KNOWN = 1000  # filters
 FEW = 2000  # members whose vectors are sooner looked up than found in a pass over the table
 MATRIX_QUERIES = 8  # from here on, one product with the whole matrix beats a scan a query
 
-_large_until: dict[str, float] = {}  # by the members
+_large_until: dict[bytes, float] = {}  # by a digest of the members: a filter may be long
 
 
 def nearest(
@@ -66,7 +67,7 @@ def _bounded_count(session: Session, members: Members) -> int:
 
     Should they have become few since, the index gives up and a scan finds them.
     """
-    key = repr(members)
+    key = sha256(repr(members).encode()).digest()
     if monotonic() < _large_until.get(key, 0):
         return EXACT_LIMIT + 1
     number = count_members(session, members, EXACT_LIMIT + 1)
