@@ -79,7 +79,7 @@ def test_every_kind_has_its_form(gallery: Gallery, open_tab: OpenTab, dataset_id
     page = open_tab(gallery.url).page
     page.goto("/#/jobs/new")
     kinds = api_json(gallery.url, "/v1/recipes")["schemas"]
-    assert page.get_by_label("Kind").locator("option").all_inner_texts() == [kind.replace("_", " ") for kind in kinds]
+    expect(page.get_by_label("Kind").locator("option")).to_have_text([kind.replace("_", " ") for kind in kinds])
     for kind in kinds:
         page.get_by_label("Kind").select_option(kind.replace("_", " "))
         expect(page.get_by_label("Data set")).to_have_count(int(kind != "index"))
