@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -43,14 +44,33 @@ class Server:
     @property
     def cpu_seconds(self) -> float:
         """Processor time that it and its children, which are its decoders, have used."""
-        times = [process.cpu_times() for process in (self._process, *self._process.children(recursive=True))]
+        times = [process.cpu_times() for process in self._processes()]
         return sum(time.user + time.system for time in times)
 
     @property
     def rss_bytes(self) -> int:
         """Memory of the same processes."""
-        found: list[int] = [p.memory_info().rss for p in (self._process, *self._process.children(recursive=True))]
+        found: list[int] = [process.memory_info().rss for process in self._processes()]
         return sum(found)
+
+    def suspend(self) -> None:
+        """Let it do nothing at all: some servers look for work many times a second."""
+        for process in self._processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """Go on."""
+        for process in self._processes():
+            process.resume()
+
+    def kill(self) -> None:
+        """End all of it, which some servers don't do by themselves."""
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self._process, *self._process.children(recursive=True)]
 
 
 def free_port() -> int:
@@ -122,27 +142,36 @@ def running_api(folder: Path, database_url: str, **settings: str) -> Iterator[Se
 
 
 @contextmanager
-def running_naive(folder: Path, exported: Path) -> Iterator[Server]:
-    """The endpoint of naive_endpoint.py on a free port, ready."""
-    process, port = program("naive", folder / "logs"), free_port()
-    module = Path(__file__).with_name("naive_endpoint.py")
-    process.start([sys.executable, str(module), str(exported), str(port)])
-    yield from _until_stopped(process, port)
+def running_endpoint(name: str, folder: Path, model: Path) -> Iterator[Server]:
+    """The endpoint of NAME_endpoint.py, which opens `model`, on a free port, ready."""
+    process, port = program(name, folder / "logs"), free_port()
+    module = Path(__file__).with_name(f"{name}_endpoint.py")
+    process.start([sys.executable, str(module), str(model), str(port)])
+    for server in _until_stopped(process, port):
+        server.suspend()
+        yield server
+        server.kill()
 
 
 def _until_stopped(process: ChildProcess, port: int) -> Iterator[Server]:
-    def is_ready() -> bool:
+    def answers() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/openapi.json", timeout=5).is_success
+            return not httpx.get(f"http://127.0.0.1:{port}/openapi.json", timeout=5).is_server_error
         except httpx.TransportError:
             return False
 
     try:
-        process.wait_until(is_ready, timeout_seconds=START_SECONDS)
-        (connection,) = [c for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN"]
-        yield Server(port, connection.pid)
+        process.wait_until(answers, timeout_seconds=START_SECONDS)
+        yield Server(port, _child_that_listens(port))
     finally:
         process.stop()
+
+
+def _child_that_listens(port: int) -> int:
+    """The process id of the child of this process that listens, itself or by a process of its own."""
+    (listener,) = {c.pid for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN"}
+    ancestry = [psutil.Process(listener), *psutil.Process(listener).parents()]
+    return next(process.pid for process in ancestry if process.ppid() == os.getpid())
 
 
 def run_load(arguments: Sequence[str]) -> dict[str, float]:

@@ -9,6 +9,8 @@ images of 32, one image a request:
     inprocess   files -> decode -> ONNX Runtime in one program without HTTP, in several forms
     service     the API over HTTP at 1, 16 and 128 keep-alive clients, without its cache of results
     naive       naive_endpoint.py at 16 clients
+    litserve    the same ONNX file behind LitServe, and
+    mosec       behind mosec, two published servers, at 16 clients; where benchmarks/requirements.txt is installed
 
 `--exported` takes a model's folder in place of fresh random weights; where it holds model-int8.onnx, and this release
 serves variants, inprocess and service are measured with it too.
@@ -32,11 +34,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import psutil
-from api_server import Server, export, publish, run_load, running_api, running_database, running_naive
+from api_server import Server, export, publish, run_load, running_api, running_database, running_endpoint
 from images import write_photographs, write_small_images
 from machine import device_name, num_cores, versions
 from numpy.typing import NDArray
@@ -49,6 +52,7 @@ from service.core.settings import Settings
 LIMITS = ImageLimits(max_bytes=10**8, max_pixels=10**9, max_side=10**5)
 BATCH = 16
 CLIENTS = (1, 16, 128)
+PEERS = ("litserve", "mosec")
 NUM_GENERATED = 64
 FLOORS = {
     "float32_over_inprocess": 0.95,
@@ -112,10 +116,18 @@ def over_http(server: Server, folder: Path, clients: int, seconds: float) -> Win
     )
 
 
+def over_http_alone(server: Server, folder: Path, clients: int, seconds: float) -> Window:
+    """A server that is suspended but for this."""
+    server.resume()
+    window = over_http(server, folder, clients, seconds)
+    server.suspend()
+    return window
+
+
 def inputs(contents: Sequence[bytes], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Files to the encoder's input, (M, S, S, 3)."""
     side = preprocessing.storage_side
-    return np.stack([to_input(decode(content, LIMITS, side).pixels, preprocessing) for content in contents])
+    return np.stack([to_input(decode(content, LIMITS, side).image, preprocessing) for content in contents])
 
 
 def batches(contents: Sequence[bytes]) -> list[Sequence[bytes]]:
@@ -202,9 +214,19 @@ def measure(name: str, args: argparse.Namespace, folder: Path, database_url: str
                 runs[f"{variant} service {clients}"] = partial(
                     over_http, server, folder / f"images-{name}", clients, args.seconds
                 )
-        naive = stack.enter_context(running_naive(folder, exported))
-        runs["naive 16"] = partial(over_http, naive, folder / f"images-{name}", 16, args.seconds)
+            for peer in installed(PEERS):
+                server = stack.enter_context(running_endpoint(peer, folder, exported / file))
+                runs[f"{variant} {peer} 16"] = partial(
+                    over_http_alone, server, folder / f"images-{name}", 16, args.seconds
+                )
+        naive = stack.enter_context(running_endpoint("naive", folder, exported))
+        runs["naive 16"] = partial(over_http_alone, naive, folder / f"images-{name}", 16, args.seconds)
         return _in_turn(name, runs, args.rounds)
+
+
+def installed(modules: Sequence[str]) -> list[str]:
+    """Those that can be imported."""
+    return [module for module in modules if find_spec(module)]
 
 
 def _embed(embedder: Embedder, images: NDArray[np.uint8]) -> int:
@@ -248,6 +270,11 @@ def summary(windows: dict[str, list[Window]]) -> dict[str, float | None]:
         "int8_over_inprocess": over_inprocess(windows, "int8"),
         "int8_over_float32": ratio(windows, "int8 service 16", "float32 service 16"),
         "int8_over_naive": ratio(windows, "int8 service 16", "naive 16"),
+        **{
+            f"{variant}_over_{peer}": ratio(windows, f"{variant} service 16", f"{variant} {peer} 16")
+            for variant in ("float32", "int8")
+            for peer in PEERS
+        },
         "p99_over_p50": statistics.median(window.p99_seconds / window.p50_seconds for window in served),
     }
 
@@ -283,7 +310,7 @@ def main() -> None:
             s: {key: [asdict(w) for w in ws] for key, ws in windows.items()} for s, windows in measured.items()
         },
         "machine": device_name(),
-        "versions": versions("onnxruntime", "pillow", "fastapi", "uvicorn"),
+        "versions": versions("onnxruntime", "pillow", "fastapi", "uvicorn", *installed(PEERS)),
         "seconds": args.seconds,
         "rounds": args.rounds,
     }

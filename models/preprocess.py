@@ -28,6 +28,7 @@ from models.config import Preprocessing
 PREPROCESSING_VERSION = 2
 
 Format = Literal["jpeg", "png", "webp"]
+Pixels = NDArray[np.uint8] | Image.Image  # (H, W, 3), or Pillow's RGB
 Code = Literal["undecodable", "too_large", "animated", "unsupported_format"]
 
 # What Pillow raises on damaged files; UnidentifiedImageError is an OSError.
@@ -81,12 +82,21 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An upright image, (H, W, 3) uint8, with the format and the size of its file, of which it may be a reduction."""
+    """An upright RGB image with the format and the size of its file, of which it may be a reduction.
 
-    pixels: NDArray[np.uint8]
+    `image` is for `to_storage` and `to_input`: an array between two of Pillow's operations costs a fifth of them. It
+    may still have the file's metadata, so it is not for saving.
+    """
+
+    image: Image.Image
     format: Format
     height: int
     width: int
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """A new array, (H, W, 3) uint8."""
+        return np.array(self.image)
 
 
 def decode(content: bytes, limits: ImageLimits, storage_side: int | None = None) -> DecodedImage:
@@ -111,29 +121,35 @@ def decode(content: bytes, limits: ImageLimits, storage_side: int | None = None)
             raise UndecodableImage("undecodable", f"a damaged or truncated {format_} file") from error
 
 
-def to_storage(pixels: NDArray[np.uint8], storage_side: int) -> NDArray[np.uint8]:
+def to_storage(pixels: Pixels, storage_side: int) -> NDArray[np.uint8]:
     """An image whose shorter side is longer than `storage_side` reduced to it, (H, W, 3) uint8; others unchanged."""
-    height, width, _ = pixels.shape
-    shorter = min(height, width)
-    if shorter <= storage_side:
-        return pixels
-    size = round(width * storage_side / shorter), round(height * storage_side / shorter)
-    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    return np.array(_to_storage(_image(pixels), storage_side))
 
 
-def to_input(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def to_input(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """The encoder's input of a decoded image, (H, W, 3) -> (S, S, 3) uint8; the same for a stored one.
 
     The shorter side is brought to round(S / crop_fraction), up or down, and the centre is cut out; both in one
     resampling of the centre, since the whole of a 1 x 10,000 image would be enlarged to gigabytes.
     """
-    pixels = to_storage(pixels, preprocessing.storage_side)
-    height, width, _ = pixels.shape
+    image = _to_storage(_image(pixels), preprocessing.storage_side)
     size = preprocessing.image_size
-    side = min(height, width) * size / round(size / preprocessing.crop_fraction)  # of the centre, in stored pixels
-    left, top = (width - side) / 2, (height - side) / 2
+    side = min(image.size) * size / round(size / preprocessing.crop_fraction)  # of the centre, in stored pixels
+    left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
-    return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box))
+    return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box))
+
+
+def _to_storage(image: Image.Image, storage_side: int) -> Image.Image:
+    shorter = min(image.size)
+    if shorter <= storage_side:
+        return image
+    size = round(image.width * storage_side / shorter), round(image.height * storage_side / shorter)
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
 
 
 def _sniff(content: bytes) -> Format:
@@ -171,7 +187,7 @@ def _decode(content: bytes, format_: Format, limits: ImageLimits, storage_side: 
             rgb = rgb.transpose(turn)
             if orientation in SIDEWAYS:
                 width, height = height, width
-        return DecodedImage(np.array(rgb), format_, height, width)
+        return DecodedImage(rgb, format_, height, width)
 
 
 def _reduce(image: Image.Image, storage_side: int) -> None:
@@ -235,7 +251,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I;16":
         image = _high_bytes(image)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     rgba = image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(rgba, mask=rgba)

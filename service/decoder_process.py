@@ -78,7 +78,7 @@ def _decode(content: bytes, preprocessing: Header | None, limits: ImageLimits) -
     else:
         rules = _preprocessing(**preprocessing)
         image = decode(content, limits, rules.storage_side)
-        pixels = to_input(image.pixels, rules).tobytes()
+        pixels = to_input(image.image, rules).tobytes()
     return {"format": image.format, "width": image.width, "height": image.height}, pixels
 
 

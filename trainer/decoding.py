@@ -152,7 +152,7 @@ def _decode_one(content: bytes) -> Outcome:
     limits, storage_side = _work
     try:
         image = decode(content, limits, storage_side)
-        return Stored(to_storage(image.pixels, storage_side), image.width, image.height)
+        return Stored(to_storage(image.image, storage_side), image.width, image.height)
     except UndecodableImage as error:
         return Refused(error.code, error.detail)
     except MemoryError:
