@@ -71,6 +71,7 @@ class Embedding:
     ) -> None:
         self.decoding.close()
         self._batcher.close()
+        await self.models.close()
 
     @contextmanager
     def admitted(self, contents: Sequence[bytes], model: ServedModel | None) -> Iterator[Ticket]:

@@ -4,11 +4,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
-from sqlalchemy import ColumnElement, literal_column, select
+from sqlalchemy import select
 from sqlalchemy.exc import ProgrammingError
 from starlette.concurrency import run_in_threadpool
 
@@ -22,22 +22,15 @@ from service.core.model_files import open_variant, serving_variant
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
+from service.model_names import ModelNames, Name
 from service.production import PRODUCTION
 from service.scheduling import giving_way
 
-ROW_VERSION: ColumnElement[str] = literal_column("model.xmin::text")  # the transaction that wrote the row last
 MEMORY_FACTOR = 2  # of a loaded model over its file: ONNX Runtime keeps weights also as its kernels take them
 
 MAX_WARMED = 4
 
 log = structlog.get_logger(__name__)
-
-
-class Name(NamedTuple):
-    """What a tenant calls a model: its id or an alias."""
-
-    tenant: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +61,7 @@ class ModelCache:
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._settings = settings
         self._database = database
+        self._names = ModelNames(database.engine)
         self._storage = storage
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # by id and the sha256 of the file that serves
         self._last: dict[Name, ServedModel] = {}  # by the alias that served it last
@@ -120,25 +114,23 @@ class ModelCache:
     async def _look_up_next(self, name: Name) -> Model | None:
         async with self._turns.setdefault(name, asyncio.Lock()):
             del self._next[name]  # who comes from here on may know of a switch that this one doesn't see
-            return await run_in_threadpool(self._resolve, name)
+            return await self._resolve(name)
 
-    def _resolve(self, name: Name) -> Model | None:
+    async def _resolve(self, name: Name) -> Model | None:
         """The row behind a name; it is read again only when it has changed: of its JSON, most is not for serving."""
-        database = self._database.of(name.tenant)
-        of_alias = select(Alias.model_id).where(Alias.name == name.name)
-        found = (Model.id == name.name) | Model.id.in_(of_alias)
-        with database.glance() as session:
-            now = session.execute(select(Model.id, ROW_VERSION).where(found)).one_or_none()
+        now = await self._names.find(name)
         if now is None:
             return None
-        id_, version = now
-        if self._rows.get(id_, ("",))[0] != version:
-            with database.transaction() as session:
-                row = session.get(Model, id_)
+        if self._rows.get(now.model_id, ("",))[0] != now.xmin:
+            row = await run_in_threadpool(self._read, name.tenant, now.model_id)
             if row is None:
                 return None
-            self._rows[id_] = (version, row)
-        return self._rows[id_][1]
+            self._rows[now.model_id] = (now.xmin, row)
+        return self._rows[now.model_id][1]
+
+    def _read(self, tenant: str, model_id: str) -> Model | None:
+        with self._database.of(tenant).transaction() as session:
+            return session.get(Model, model_id)
 
     async def warm_production(self) -> None:
         """Have the newest models in production loaded before the first request; without one, or a database, go on."""
@@ -152,6 +144,10 @@ class ModelCache:
         newest = select(Alias.tenant).where(Alias.name == PRODUCTION).order_by(Alias.updated_at.desc())
         with self._database.transaction() as session:
             return session.scalars(newest.limit(MAX_WARMED)).all()
+
+    async def close(self) -> None:
+        """Close the connection for look-ups."""
+        await self._names.close()
 
     async def preload(self, tenant: str, model_id: str) -> None:
         """Have a model loaded, so that a switch to it keeps nobody waiting.

@@ -25,7 +25,7 @@ AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what a database that d
 
 # A frozen peer must hold neither a connection nor a row's lock for ever. A statement is planned with its values: a plan
 # for any value, which PostgreSQL takes from a statement's sixth use on, finds 1 image in 1,000 by reading all.
-CONNECTION = {
+CONNECTION: dict[str, Any] = {
     "connect_timeout": 2,
     "tcp_user_timeout": 10_000,
     "keepalives_idle": 10,
@@ -102,13 +102,6 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """A session that commits when the block ends, or rolls back if it raises."""
         with self._session() as session, session.begin():
-            yield session
-
-    @contextmanager
-    def glance(self) -> Iterator[Session]:
-        """A session for one reading statement, without the two round trips of a transaction around it."""
-        with self._session() as session:
-            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             yield session
 
     def _session(self) -> Session:

@@ -1,7 +1,6 @@
 """From files to vectors with a real model, and which model that is."""
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +17,8 @@ from service.core.settings import Settings
 from service.core.storage import LocalStorage
 from service.core.tables import DEFAULT_TENANT, Alias, Model
 from service.embedding import Embedding, Timings
-from service.model_cache import MEMORY_FACTOR, Name
+from service.model_cache import MEMORY_FACTOR
+from service.model_names import ModelNames, Name
 from tests.models.image_files import encode, noise
 from tests.small_models import publish
 
@@ -145,19 +145,19 @@ def test_look_ups_are_shared_and_never_stale(
 
     async def use(embedding: Embedding) -> list[str]:
         await embedding.models.preload(DEFAULT_TENANT, second)
-        looks, may_answer = [], threading.Event()
+        looks, may_answer, looked = [], asyncio.Event(), asyncio.Event()
         resolve = embedding.models._resolve
 
-        def look(name: str) -> Model | None:
-            row = resolve(name)
+        async def look(name: Name) -> Model | None:
+            row = await resolve(name)
             looks.append(name)
-            may_answer.wait(10)
+            looked.set()
+            await may_answer.wait()
             return row
 
         monkeypatch.setattr(embedding.models, "_resolve", look)
         before = asyncio.create_task(embedding.models.get(DEFAULT_TENANT))
-        while not looks:  # noqa: ASYNC110  # a thread has no event to wait for
-            await asyncio.sleep(0.001)
+        await looked.wait()
         with database.transaction() as session:
             session.merge(Alias(tenant=DEFAULT_TENANT, name="production", model_id=second))
         after = [asyncio.create_task(embedding.models.get(DEFAULT_TENANT)) for _ in range(20)]
@@ -178,7 +178,7 @@ def test_a_row_is_read_when_it_has_changed(database: Database, storage: LocalSto
         first, second = [await embedding.models.get(DEFAULT_TENANT) for _ in range(2)]
         with database.transaction() as session:
             session.get_one(Model, model.id).probes = {"linear_probe": {"top1": 0.5}}
-        row = embedding.models._resolve(Name(DEFAULT_TENANT, model.id))
+        row = await embedding.models._resolve(Name(DEFAULT_TENANT, model.id))
         return [first.row is second.row, row is not None and row.probes == {"linear_probe": {"top1": 0.5}}]
 
     assert with_embedding(database, storage, use) == [True, True]
@@ -325,7 +325,8 @@ def test_production_serves_without_a_database(
 
     async def use(embedding: Embedding) -> str:
         await embedding.models.get(DEFAULT_TENANT)
-        embedding.models._database = away
+        await embedding.models.close()
+        embedding.models._names = ModelNames(away.engine)
         served = await embedding.models.get(DEFAULT_TENANT)
         await embedding.embed([encode(noise(8, 8), "png")], served, "h", Timings())
         with pytest.raises(OperationalError):
