@@ -1,13 +1,14 @@
 # simclr-service. `make help` lists the targets.
 
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
+NEEDED := Python 3.11 or newer is needed: install it, or name it with make setup PYTHON=/path/to/python3.11
 BIN := .venv/bin
 DATA ?=
 DATA_DIR ?= simclr-data
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help setup demo experiments up test mutations check bench serving throughput cifar10 chaos lock sbom
+.PHONY: help setup demo experiments up docs test mutations check bench serving throughput cifar10 chaos lock sbom
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,7 +16,8 @@ help: ## list the targets
 setup: .venv/.ready ## the environment, in .venv (PyTorch is a download of several GB)
 
 .venv/.ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not " + sys.version)'
+	@test -n '$(PYTHON)' || { echo '$(NEEDED)' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(NEEDED); $(PYTHON) is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -30,9 +32,13 @@ experiments: setup ## the paper's own questions as jobs, on DATA=folder-or-archi
 up: setup ## the whole service in the foreground, on DATA_DIR, HOST and PORT
 	$(BIN)/simclr up --data-dir $(DATA_DIR) --host $(HOST) --port $(PORT)
 
+docs: setup ## the documents as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # with --quiet it would not see its warnings
+	@echo "open site/index.html, or serve it: $(BIN)/python -m http.server --directory site"
+
 test: setup ## all tests, with a real PostgreSQL, Redis and HTTP
 	$(BIN)/pytest -n 2 --dist loadfile tests/docker tests/models tests/service tests/trainer/augment tests/trainer/losses tests/trainer/probes
-	$(BIN)/pytest tests/trainer/test_*.py tests/test_*.py tests/web  # training takes all cores, and faults are timed: one by one
+	$(BIN)/pytest tests/trainer/test_*.py tests/test_*.py tests/web tests/docs  # training takes all cores, and faults are timed: one by one
 
 mutations: setup ## break the mathematics line by line: the tests have to notice each
 	$(BIN)/python -m tests.mutations

@@ -63,8 +63,8 @@ def needs_keys(host: str, auth: Literal["auto", "on", "off"], *, allow_network: 
     return auth == "on" or (auth == "auto" and not is_private)
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises StartFailed when the API could not listen there."""
+def check_port(host: str, port: int, *, option: str = "--port") -> None:
+    """Raises StartFailed when the API could not listen there; `option` is what names another port."""
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     deadline = time.monotonic() + PORT_TIMEOUT_SECONDS
     while True:
@@ -75,11 +75,11 @@ def check_port(host: str, port: int) -> None:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise StartFailed(
-                    f"can't listen on port {port} of {host} ({error.strerror}): choose another with --port"
+                    f"can't listen on port {port} of {host} ({error.strerror}): choose another with {option}"
                 ) from error
             if time.monotonic() > deadline:
                 raise StartFailed(
-                    f"port {port} of {host} is in use by another program: stop it, or choose another with --port"
+                    f"port {port} of {host} is in use by another program: stop it, or choose another with {option}"
                 ) from error
             time.sleep(0.05)
         else:

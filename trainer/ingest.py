@@ -107,6 +107,14 @@ def _pack(contents: Contents, outcomes: Iterable[tuple[str, Outcome]], writer: P
     return tally
 
 
+def _without_images(rejected: list[Rejection]) -> str:
+    what = "put JPEG, PNG or WebP files in it"
+    if not rejected:
+        return f"the archive has no image; {what}"
+    first = rejected[0]
+    return f"none of the archive's {len(rejected)} files is a readable image ({first.name}: {first.detail}); {what}"
+
+
 def _refuse_unusable(tally: Tally, recipe: IngestRecipe) -> None:
     details = {"rejected": [asdict(rejection) for rejection in tally.rejected]}
     if tally.rejected and recipe.on_invalid == "reject":
@@ -117,7 +125,7 @@ def _refuse_unusable(tally: Tally, recipe: IngestRecipe) -> None:
         )
         raise RunError("invalid_images", message, details=details)
     if not tally.packed:
-        raise RunError("no_images", "the archive has no image; put JPEG, PNG or WebP files in it", details=details)
+        raise RunError("no_images", _without_images(tally.rejected), details=details)
 
 
 def _result(tally: Tally) -> dict[str, Any]:

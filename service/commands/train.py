@@ -81,7 +81,7 @@ def _service(url: str, data_dir: Path) -> Iterator[tuple[str, bool]]:
             " `simclr doctor` checks the rest"
         )
     port = address.port or 80
-    check_port(address.host, port)
+    check_port(address.host, port, option=f"--url, such as --url http://{address.host}:{port + 1}")
     output.console.print(f"No service answers at {url}: starting one on {data_dir} ...", soft_wrap=True)
     with running_service(data_dir, port) as started:
         yield started, True

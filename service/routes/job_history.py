@@ -4,15 +4,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from sqlalchemy import select
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 
+from service import event_stream
 from service.core import jobs
 from service.core.errors import BadRequest, NotFound
 from service.core.keys import READ
 from service.core.tables import Checkpoint, Placement
 from service.deps import DatabaseDep, SessionDep, SettingsDep, StorageDep
 from service.downloads import send_blob
-from service.event_stream import read_events, stream_events
+from service.event_stream import EventLook, read_events
 from service.metrics import Columns, read_metrics
 from service.routes.jobs import find_job
 from service.schemas.fields import JobId
@@ -23,15 +24,13 @@ from service.scopes import requires
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 MAX_EVENT_ID = 2**63 - 1
-SSE = "text/event-stream"
-NO_BUFFERING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @router.get(
     "/events",
     response_model=Events,
     responses={
-        200: {"content": {SSE: {"schema": {"type": "string"}}}},
+        200: {"content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}}},
         204: {"description": "A stream that was to go on after the job's last event: there is nothing more to come."},
     },
 )
@@ -47,14 +46,14 @@ def list_events(
 ) -> Events | Response:
     """A job's events, oldest first: a list, or with `Accept: text/event-stream` a stream until the job has ended."""
     find_job(session, job_id)
-    if SSE not in request.headers.get("accept", ""):
+    if not event_stream.is_wanted(request):
         events, is_over = read_events(session, job_id, after, limit)
         return Events(items=list(events), next=None if is_over else (events[-1].id if events else after))
     if last_event_id is not None:
         after = _event_id(last_event_id)
         if read_events(session, job_id, after, 1) == ([], True):
             return Response(status_code=204)  # tells a browser's EventSource not to connect again
-    return StreamingResponse(stream_events(database, job_id, after), media_type=SSE, headers=NO_BUFFERING)
+    return event_stream.stream(EventLook(database, job_id, after))
 
 
 def _event_id(text: str) -> int:

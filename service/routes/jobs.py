@@ -4,16 +4,18 @@ import hashlib
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service import event_stream
 from service.core import jobs
 from service.core.errors import NotFound
 from service.core.keys import READ, TRAIN
 from service.core.quotas import Limits, check_gpu_seconds, check_jobs
 from service.core.tables import Job
-from service.deps import CallerDep, SessionDep
+from service.deps import CallerDep, DatabaseDep, SessionDep
+from service.live_jobs import JobsLook
 from service.schemas.fields import Id, JobId
 from service.schemas.job_requests import AnyJobRequest, JobRequest
 from service.schemas.jobs import JobOut, Kind, Status
@@ -112,17 +114,27 @@ def _submit(session: Session, limits: Limits, request: AnyJobRequest, idempotenc
     return jobs.submit(session, **fields, idempotency_key=idempotency_key, request_sha256=request_sha256)
 
 
-@router.get("")
+@router.get(
+    "",
+    response_model=Page[JobOut],
+    responses={200: {"content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+)
 @requires(READ)
 def list_jobs(
+    request: Request,
     session: SessionDep,
+    database: DatabaseDep,
     kind: Annotated[Kind | None, Query(description="Only of this kind.")] = None,
     status: Annotated[Status | None, Query(description="Only in this state.")] = None,
     parent_id: Annotated[Id | None, Query(description="Only the parts of this ablation.")] = None,
     cursor: IdCursor = None,
     limit: Limit = 50,
-) -> Page[JobOut]:
-    """All jobs, newest first."""
+) -> Page[JobOut] | Response:
+    """All jobs, newest first: a list, or with `Accept: text/event-stream` its first page as it changes.
+
+    A stream begins with the jobs of the page, then tells each that is new or has changed (`event: job`). It ends after
+    five minutes; a client that wants more connects again, and gets the page anew.
+    """
     statement = select(Job)
     if kind is not None:
         statement = statement.where(Job.kind == kind)
@@ -130,6 +142,8 @@ def list_jobs(
         statement = statement.where(Job.status == status)
     if parent_id is not None:
         statement = statement.where(Job.parent_id == parent_id)
+    if event_stream.is_wanted(request):
+        return event_stream.stream(JobsLook(database, statement, limit))
     rows, following = read_rows(session, statement, Job.id, cursor=cursor, limit=limit)
     return Page[JobOut](items=[JobOut.model_validate(row) for row in rows], next=following)
 

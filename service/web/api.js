@@ -58,15 +58,24 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
 }
 
 /**
+ * A path with its query.
  * @param {string} path
- * @param {Object<string, any>} [query] Null, undefined and "" leave a parameter out.
+ * @param {Object<string, any>} query Null, undefined and "" leave a parameter out.
+ */
+export function address(path, query) {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const text = new URLSearchParams(given).toString();
+  return text ? `${path}?${text}` : path;
+}
+
+/**
+ * @param {string} path
+ * @param {Object<string, any>} [query] As `address` takes it.
  * @param {AbortSignal} [signal]
  * @returns {Promise<any>} The JSON.
  */
 export async function get(path, query = {}, signal = undefined) {
-  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  const text = new URLSearchParams(given).toString();
-  return (await call(text ? `${path}?${text}` : path, { signal })).json();
+  return (await call(address(path, query), { signal })).json();
 }
 
 /**

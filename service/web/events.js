@@ -1,9 +1,10 @@
 /** Server-sent events over fetch: EventSource can't send a key. */
 
-import { call, Problem } from "./api.js";
-import { pause } from "./refresh.js";
+import { address, call, Problem } from "./api.js";
+import { pause, whileSeen } from "./refresh.js";
 
 const RETRY_MILLISECONDS = 1000;
+const STREAM = { Accept: "text/event-stream" };
 
 /**
  * A job's events as they come, from its first one until it has ended; a connection that breaks is made again where it
@@ -14,16 +15,34 @@ const RETRY_MILLISECONDS = 1000;
  */
 export async function* jobEvents(jobId, signal) {
   let last = 0;
+  const open = () => call(`/v1/jobs/${jobId}/events`, { headers: { ...STREAM, "Last-Event-ID": String(last) }, signal });
+  for await (const event of followed(open, signal)) {
+    last = event.id;
+    yield event;
+  }
+}
+
+/**
+ * The jobs of a list: at first all, then each that is new or has changed. A page that isn't seen holds no connection,
+ * of which a browser has six for a host; the next one begins with all of them again.
+ * @param {Object<string, any>} query As `GET /v1/jobs` takes it.
+ * @param {AbortSignal} signal Ends it.
+ * @yields {Object} As the API has it.
+ */
+export async function* liveJobs(query, signal) {
+  while (!signal.aborted) {
+    const seen = await whileSeen(signal);
+    yield* followed(() => call(address("/v1/jobs", query), { headers: STREAM, signal: seen }), seen);
+  }
+}
+
+/** What a stream says, opened again whenever it breaks or ends, until the service says that no more will come. */
+async function* followed(open, signal) {
   while (!signal.aborted) {
     try {
-      const headers = { Accept: "text/event-stream", "Last-Event-ID": String(last) };
-      const response = await call(`/v1/jobs/${jobId}/events`, { headers, signal });
+      const response = await open();
       if (response.status === 204) return; // there are no more to come
-      for await (const data of messages(response.body)) {
-        const event = JSON.parse(data);
-        last = event.id;
-        yield event;
-      }
+      for await (const data of messages(response.body)) yield JSON.parse(data);
     } catch (error) {
       if (signal.aborted) return;
       // What a request did wrong stays wrong; a service that is away comes back. A stream that breaks is a TypeError.

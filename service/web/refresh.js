@@ -9,6 +9,22 @@ export function pause(milliseconds, signal) {
 }
 
 /**
+ * Wait until the page is seen.
+ * @param {AbortSignal} signal Ends the wait.
+ * @returns {Promise<AbortSignal>} Aborted when the page is hidden, or with `signal`.
+ */
+export async function whileSeen(signal) {
+  const change = () => new Promise((resolve) => {
+    document.addEventListener("visibilitychange", resolve, { once: true, signal });
+    signal.addEventListener("abort", resolve, { once: true });
+  });
+  while (document.hidden && !signal.aborted) await change();
+  const hidden = new AbortController();
+  change().then(() => hidden.abort());
+  return AbortSignal.any([hidden.signal, signal]);
+}
+
+/**
  * Call `look` every so often while the page is seen, until it answers false, fails, or the view is left.
  * @param {number} milliseconds
  * @param {AbortSignal} signal

@@ -192,6 +192,7 @@ def test_no_images_at_all(ingested: Ingest) -> None:
     """An archive without a single image fails, even when invalid files are skipped, and says which files it had."""
     outcome = ingested([("readme.txt", b"hello")], on_invalid="skip")
     assert outcome.error["code"] == "no_images"
+    assert outcome.error["message"].startswith("none of the archive's 1 files is a readable image (readme.txt: ")
     assert outcome.error["details"]["rejected"][0]["name"] == "readme.txt"
     assert ingested(make_zip([])).error["code"] == "no_images"
 

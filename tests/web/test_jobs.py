@@ -2,17 +2,34 @@
 
 import json
 import re
+import time
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from models.config import pretrain_recipe
 from service.core import jobs
 from tests.service.conftest import add_dataset, begin
 from tests.web.conftest import Gallery, OpenTab, api_json
 
-LOOK_MILLISECONDS = 2000  # between two looks of the list
 RECIPE = pretrain_recipe({"preset": "cpu-small"}).model_dump(mode="json")
+HIDE = """(isHidden) => {
+    Object.defineProperty(document, "hidden", {configurable: true, get: () => isHidden});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def is_stream(request: Request) -> bool:
+    return "/v1/jobs?" in request.url and request.headers.get("accept") == "text/event-stream"
+
+
+def wait(page: Page, condition: Callable[[], bool]) -> None:
+    """Until what the browser told satisfies `condition`; its events come while a call waits for it."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(20)
 
 
 @pytest.fixture
@@ -148,8 +165,9 @@ def test_a_stream_that_breaks_goes_on_where_it_broke(gallery: Gallery, open_tab:
 
 def test_the_list_follows_what_happens(gallery: Gallery, open_tab: OpenTab, dataset_id: str) -> None:
     """A job that someone else starts, and its progress, are there without a reload; filters are in the address."""
+    with gallery.database.transaction() as session:
+        jobs.submit(session, kind="pretrain", recipe=RECIPE, dataset_id=dataset_id)
     page = open_tab(gallery.url).page
-    page.clock.install()
     page.goto("/#/jobs?kind=knn_probe")
     expect(page.get_by_role("heading", name="No jobs")).to_be_visible()
     page.get_by_label("Kind").select_option("pretrain")
@@ -158,17 +176,38 @@ def test_the_list_follows_what_happens(gallery: Gallery, open_tab: OpenTab, data
     before = page.locator("tbody tr").count()
     with gallery.database.transaction() as session:
         job = begin(session, jobs.submit(session, kind="pretrain", recipe=RECIPE, dataset_id=dataset_id).id)
-    page.clock.fast_forward(LOOK_MILLISECONDS)
     expect(page.locator("tbody tr")).to_have_count(before + 1)
     row = page.locator("tbody tr").first
     expect(row.locator(".pill")).to_have_text("running")
+    row.get_by_role("link").focus()
     with gallery.database.transaction() as session:
         held = jobs.hold(session, job.id, 1)
         held.progress = {"step": 3, "steps": 12, "eta_seconds": 90}
-    page.clock.fast_forward(LOOK_MILLISECONDS)
     expect(row).to_contain_text("25%")
     expect(row).to_contain_text("1 min 30 s left")
+    expect(row.get_by_role("link")).to_be_focused()
     with gallery.database.transaction() as session:
         jobs.fail(session, jobs.hold(session, job.id, 1), "stopped", "by the test")
-    page.clock.fast_forward(LOOK_MILLISECONDS)
     expect(row.locator(".pill")).to_have_text("failed")
+    expect(page.locator("tbody tr")).to_have_count(before + 1)
+
+
+def test_the_list_is_one_stream_while_it_is_seen(gallery: Gallery, open_tab: OpenTab) -> None:
+    """Nothing is asked for again and again; filters take the connection's place, and hiding the page closes it."""
+    page = open_tab(gallery.url).page
+    asked: list[Request] = []
+    closed: list[Request] = []
+    page.on("request", lambda request: asked.append(request) if is_stream(request) else None)
+    page.on("requestfailed", lambda request: closed.append(request) if is_stream(request) else None)
+    page.goto("/#/jobs")
+    wait(page, lambda: len(asked) == 1)
+    for number, kind in enumerate(("pretrain", "index", "all"), start=2):
+        page.get_by_label("Kind").select_option(kind)
+        wait(page, lambda number=number: len(asked) == number)
+    wait(page, lambda: len(asked) - len(closed) == 1)
+    page.evaluate(HIDE, True)
+    wait(page, lambda: len(asked) == len(closed))
+    before = len(asked)
+    page.evaluate(HIDE, False)
+    wait(page, lambda: len(asked) == before + 1)
+    assert len(asked) - len(closed) == 1

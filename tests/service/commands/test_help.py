@@ -1,9 +1,7 @@
 """What the README, the guides and the help say of the commands is true of them."""
 
 import re
-import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +9,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from service.cli import app
+from tests.docs.pages import PAGES
+from tests.docs.pages import commands as fenced_commands
+from tests.docs.pages import words as shell_words
 
-ROOT = Path(__file__).parents[3]
 COMMAND = typer.main.get_command(app)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-IN_MARKDOWN = re.compile(r"`(simclr [^`]+)`|^\s*(simclr .+)$", re.MULTILINE)
+IN_TEXT = re.compile(r"`(simclr [^`]+)`")
 IN_HELP = re.compile(r"Example: (simclr .+)")
 
 
@@ -28,21 +27,20 @@ def commands(group: Any, path: str = "simclr") -> Iterator[tuple[str, TyperComma
         yield from commands(command, f"{path} {name}")
 
 
-def _text(page: Path) -> str:
-    return page.read_text().replace("\\\n", " ")  # lines that go on are one
-
-
 def written() -> list[str]:
     """The command lines of the pages and of the examples in the help."""
-    pages = [line or fenced for page in PAGES for line, fenced in IN_MARKDOWN.findall(_text(page))]
+    in_text = [line for page in PAGES for line in IN_TEXT.findall(page.read_text())]
+    lines = [command.line.removeprefix(".venv/bin/") for page in PAGES for command in fenced_commands(page)]
+    fenced = [line for line in lines if line.startswith("simclr ")]
     examples = [line for _, command in commands(COMMAND) for line in IN_HELP.findall(command.help or "")]
-    return sorted({re.split(r"\s+#", line)[0].strip() for line in (*pages, *examples)} - {"simclr COMMAND --help"})
+    every = (re.split(r"\s+#", line)[0] for line in (*in_text, *fenced, *examples))
+    return sorted({*every} - {"simclr COMMAND --help"})
 
 
 @pytest.mark.parametrize("line", written())
 def test_a_written_command_can_be_run(line: str) -> None:
     """Its names and options are the program's."""
-    words = shlex.split(line)[1:]
+    words = shell_words(line)[1:]
     command: Any = COMMAND
     while isinstance(command, TyperGroup):
         assert words, f"{line}: a command is missing"
@@ -53,8 +51,8 @@ def test_a_written_command_can_be_run(line: str) -> None:
 
 
 def test_there_are_command_lines_to_look_at() -> None:
-    """The search finds those of the README's table."""
-    assert "simclr search query.jpg" in written()
+    """The search finds those of the guides."""
+    assert "simclr search query.jpg --collection pets" in written()
     assert len(written()) > 20
 
 

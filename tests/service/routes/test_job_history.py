@@ -5,7 +5,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -24,9 +23,8 @@ from service.core.settings import Settings
 from service.core.storage import LocalStorage
 from service.core.tables import Checkpoint, JobEvent, Placement
 from tests.service.conftest import add_dataset, add_model, begin
+from tests.service.routes.event_streams import SSE, read_stream
 from tests.waiting import wait_until
-
-SSE = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture
@@ -53,18 +51,6 @@ def end(database: Database, job_id: str) -> None:
 def stored_ids(database: Database, job_id: str) -> list[int]:
     with database.transaction() as session:
         return list(session.scalars(select(JobEvent.id).where(JobEvent.job_id == job_id).order_by(JobEvent.id)))
-
-
-def read_stream(response: httpx.Response) -> Iterator[dict[str, str]]:
-    """The fields of each event; comments are passed over."""
-    event: dict[str, str] = {}
-    for line in response.iter_lines():
-        if line and not line.startswith(":"):
-            name, _, value = line.partition(": ")
-            event[name] = value
-        elif not line and event:
-            yield event
-            event = {}
 
 
 def test_events_as_a_list(api: httpx.Client, database: Database, job_id: str) -> None:
