@@ -68,6 +68,8 @@ def test_a_key_makes_none_with_wider_limits(admin: httpx.Client) -> None:
         ("expires_at", {"expires_at": 4e9}),
         ("expires_at", {"expires_at": "4000000000"}),
         ("limits.images", {"limits": {"images": -1}}),
+        ("limits.images", {"limits": {"images": False}}),
+        ("limits.requests_per_second", {"limits": {"requests_per_second": True}}),
         ("tenant", {"tenant": "theirs"}),
     ],
 )
