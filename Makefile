@@ -7,8 +7,9 @@ DATA ?=
 DATA_DIR ?= simclr-data
 HOST ?= 127.0.0.1
 PORT ?= 8000
+EXAMPLES ?= 50
 
-.PHONY: help setup demo experiments up docs test mutations check bench serving throughput cifar10 chaos lock sbom
+.PHONY: help setup demo experiments up docs test mutations check bench serving throughput cifar10 contract chaos lock sbom
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -64,6 +65,9 @@ throughput: setup ## images/s of training beside its step alone and beside light
 
 cifar10: setup ## top-1 on CIFAR-10 by epochs, and with labels; DATA=archive of train/CLASS/*.jpg and test/CLASS/*.jpg
 	$(BIN)/python benchmarks/cifar10.py --data "$(DATA)"
+
+contract: setup ## fuzz the HTTP API against its OpenAPI document with schemathesis; EXAMPLES=50 of each operation and phase
+	$(BIN)/python -m tests.contract --examples $(EXAMPLES)
 
 chaos: setup ## kill every part of a service with two worker nodes, and see what becomes of its jobs
 	$(BIN)/python benchmarks/chaos.py

@@ -4,6 +4,7 @@ Nothing here imports torch: the API validates recipes with these classes too.
 Numbers and letters such as "App. A" refer to the SimCLR paper, arXiv 2002.05709.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -382,14 +383,22 @@ class ExportRecipe(Frozen):
     seed: int = Field(0, ge=0, lt=2**31, description="Of the choice of images.")
 
 
+def _no_id(alias: str) -> str:
+    if re.match(r"^[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}$", alias):
+        raise ValueError("a name that can't be taken for an id")
+    return alias
+
+
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), AfterValidator(_no_id)]
+
+
 class IndexRecipe(Frozen):
     """Embed the stored images that the model has no vector for yet."""
 
     layer: Literal["h"] = "h"
     batch_size: int = Field(64, ge=1, le=4096)
-    promote_to: str | None = Field(
+    promote_to: Alias | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="An alias, such as `production`, that is switched to the model once every image has its vector."
         " Until then it serves the model before. Uploads wait for the switch, as long as a batch takes at most.",
     )

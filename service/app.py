@@ -13,6 +13,7 @@ from service.audit import Audit
 from service.authentication import Authentication
 from service.caller import NOBODY
 from service.classifiers import ClassifierCache
+from service.content_types import ContentTypes
 from service.core.db import Database
 from service.core.settings import Settings, get_settings
 from service.core.storage import LocalStorage, open_storage
@@ -77,8 +78,9 @@ Upload images, pretrain SimCLR on them, measure the representation with probes, 
 Where keys are required, a request carries one as `Authorization: Bearer sk_…`, with the scope that its operation names
 (`x-scope`).
 
-Errors are `application/problem+json` (RFC 9457) with a stable `code`. Lists are pages: `items` and `next`, which is
-the `cursor` of the following page, or null after the last.
+Errors are `application/problem+json` (RFC 9457) with a stable `code`. Each operation lists the statuses with which it
+may refuse; a path that isn't any is 404, a method that a path doesn't take 405 with `Allow`. Lists are pages: `items`
+and `next`, which is the `cursor` of the following page, or null after the last.
 """
 
 
@@ -122,14 +124,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
-        responses=problems.RESPONSES,
         openapi_tags=openapi.TAGS,
+        redirect_slashes=False,  # to an address made of the header Host; /v1/jobs/ is nothing
         docs_url=None,  # a page of our own: Swagger UI comes from a content delivery network
         redoc_url=None,
     )
     operations = Operations(ROUTERS)
     app.openapi = lambda: openapi.document(app, operations)  # type: ignore[method-assign]  # FastAPI's documented way
-    problems.add_handlers(app)
+    problems.add_handlers(app, operations)
     for router in ROUTERS:
         app.include_router(router)
     _add_middleware(app, settings, operations)
@@ -139,6 +141,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: Settings, operations: Operations) -> None:
     """From the innermost to the outermost, which sees a request first and its response last."""
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(ContentTypes)
     app.add_middleware(Shedding)
     app.add_middleware(Authentication, settings=settings, operations=operations)
     app.add_middleware(problems.Boundary)

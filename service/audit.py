@@ -59,7 +59,7 @@ class Audit:
             tenant=caller.tenant or None,
             key_id=caller.key_id,
             action=operation.name,
-            resource=resource[:MAX_RESOURCE],
+            resource=resource.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_RESOURCE],  # which PostgreSQL can't store
             request_id=scope["state"]["request_id"],
             status=status,
         )

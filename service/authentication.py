@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Authentication:
-    """Answers 401, 403 and 429; who comes through is `caller` in the request's state."""
+    """Answers 401, 403 and 429; who comes through is `caller` in the request's state, and what for `operation`."""
 
     def __init__(self, app: ASGIApp, settings: Settings, operations: Operations) -> None:
         self.app = app
@@ -49,7 +49,7 @@ class Authentication:
             caller = error.caller if isinstance(error, Refused) else caller
             await self._refuse(error, caller, operation, scope, receive, send)
             return
-        scope["state"]["caller"] = caller
+        scope["state"] |= {"caller": caller, "operation": operation}
         structlog.contextvars.bind_contextvars(tenant=caller.tenant, key_id=caller.key_id)
         if is_audited(operation):
             send = services.audit.recording(operation, caller, scope, send)

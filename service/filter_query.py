@@ -14,7 +14,8 @@ FILTER: TypeAdapter[Condition] = TypeAdapter(Filter)
 TEXT = Query(
     alias="filter",
     max_length=MAX_LENGTH,
-    description="A filter of label and metadata, as that of `POST /v1/search`: the other images are passed over.",
+    description="A filter of label and metadata, as that of `POST /v1/search`: the other images are passed over."
+    f" At most {MAX_LENGTH:,} characters.",
     json_schema_extra={"contentMediaType": "application/json"},
 )
 

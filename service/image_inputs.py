@@ -1,7 +1,6 @@
 """The bytes of the images that come with a request and aren't stored."""
 
 import base64
-import binascii
 
 from service.core.errors import Invalid
 from service.image_upload import check_number
@@ -21,6 +20,6 @@ async def read_inputs(body: ImageUris | ImageFiles, most: int) -> list[bytes]:
 def _decode_uri(uri: str, position: int) -> bytes:
     try:
         return base64.b64decode(uri.partition(",")[2], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # its kind binascii.Error, or that it isn't ASCII
         field = {"field": f"input.{position}", "message": f"not base64: {error}"}
         raise Invalid(f"input.{position}: not base64", errors=[field]) from error

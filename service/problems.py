@@ -1,5 +1,6 @@
 """Every error as application/problem+json (RFC 9457), rendered here and nowhere else. The input is never echoed."""
 
+import json
 import re
 import traceback
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.db import AWAY
 from service.core.errors import BadRequest, Invalid, ServiceError, StorageFull, Unavailable
+from service.scopes import Operations
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -50,15 +52,6 @@ class Problem(BaseModel):
     errors: list[FieldError] = Field(default=[], description="The fields at fault, if it was fields.")
 
 
-# The part of the OpenAPI document that all operations share.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "Error",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-}
-
-
 def describe(error: ServiceError) -> Problem:
     """An error as its problem."""
     return Problem(
@@ -71,12 +64,21 @@ def describe(error: ServiceError) -> Problem:
     )
 
 
+class ProblemResponse(JSONResponse):
+    """A problem. A name that a client made up may have half of a character, which no encoding has: it is a `?` then."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False).encode(errors="replace")
+
+
 def respond(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The response that tells of an error."""
     sent = dict(headers or {})
     if error.retry_after_seconds is not None:
         sent["Retry-After"] = str(error.retry_after_seconds)
-    return JSONResponse(describe(error).model_dump(), error.status, sent, MEDIA_TYPE)
+    return ProblemResponse(describe(error).model_dump(), error.status, sent)
 
 
 class Boundary:
@@ -107,11 +109,16 @@ class Boundary:
             await respond(failure)(scope, receive, send)
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_handlers(app: FastAPI, operations: Operations) -> None:
     """Have the application answer every error with a problem."""
+
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return _http_error(request.scope["path"], error, operations)
+
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(HTTPException, http_error)
     for away in AWAY:
         app.add_exception_handler(away, _database_away)
 
@@ -129,20 +136,22 @@ async def _database_away(_request: Request, error: Exception) -> JSONResponse:
     return respond(Unavailable(detail, retry_after_seconds=RETRY_AFTER_SECONDS))
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+def _http_error(path: str, error: HTTPException, operations: Operations) -> JSONResponse:
     """What Starlette and FastAPI raise themselves: unknown paths, wrong methods, bodies that can't be parsed."""
-    assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
     if status == HTTPStatus.NOT_FOUND:
-        detail = f"nothing is at {request.url.path}; /docs lists what there is"
+        detail = f"nothing is at {path}; /docs lists what there is"
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"{request.url.path} takes {(error.headers or {}).get('Allow', 'another method')}"
+        # Starlette's Allow has the methods of the path's first route alone.
+        headers["Allow"] = ", ".join(operations.methods_at(path)) or headers["Allow"]
+        detail = f"{path} takes {headers['Allow']}"
     else:
         cause = f": {error.__cause__}" if isinstance(error.__cause__, ValueError | RecursionError) else ""
         detail = error.detail + cause
     problem = ServiceError(detail, code=CODES.get(status, "bad_request"))
     problem.status, problem.title = status, status.phrase
-    return respond(problem, error.headers)
+    return respond(problem, headers)
 
 
 async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
@@ -179,9 +188,10 @@ def _field_error(entry: Mapping[str, Any], body: Any) -> dict[str, str]:
 def _path_in(body: Any, location: list[str | int], *, is_missing: bool) -> list[str]:
     """The steps of a location that are keys or positions of the body, without the names of union members between.
 
-    The last step of a field that is missing is none of these, but the field's own.
+    The last step of a field that is missing is none of these, but the field's own; a body that is missing has no step.
     """
     path = []
+    is_missing = is_missing and bool(location)
     for step in location[:-1] if is_missing else location:
         is_key = isinstance(body, Mapping) and step in body
         if is_key or (isinstance(body, list) and isinstance(step, int) and step < len(body)):

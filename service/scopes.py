@@ -15,6 +15,7 @@ from re import Pattern
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
+from fastapi.params import Body
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
@@ -43,6 +44,7 @@ class Operation:
     path: str  # as the document has it
     pattern: Pattern[str]
     methods: frozenset[str]
+    media_types: frozenset[str]  # of its body; none: it has none
 
 
 class Operations:
@@ -52,8 +54,8 @@ class Operations:
     """
 
     def __init__(self, routers: Iterable[APIRouter]) -> None:
-        routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-        self.all = [_operation(route) for route in routes if route.path.startswith(PREFIX)]
+        self._routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+        self.all = [_operation(route) for route in self._routes if route.path.startswith(PREFIX)]
 
     def find(self, scope: Scope) -> Operation | None:
         """The operation that a request asks for; None where there is none, which the router says in its way."""
@@ -63,9 +65,23 @@ class Operations:
                 return operation
         return None
 
+    def methods_at(self, path: str) -> list[str]:
+        """The methods that a path takes, also one that is not below PREFIX."""
+        at = [route for route in self._routes if route.path_regex.match(path)]
+        return sorted({method for route in at for method in route.methods or ()})
+
 
 def _operation(route: APIRoute) -> Operation:
     scope = getattr(route.endpoint, PLACE, None)
     if scope is None:
         raise ValueError(f"{route.name}: declare its scope with @requires (service/scopes.py)")
-    return Operation(route.name, scope, route.path_format, route.path_regex, frozenset(route.methods or ()))
+    methods = frozenset(route.methods or ())
+    return Operation(route.name, scope, route.path_format, route.path_regex, methods, _media_types(route))
+
+
+def _media_types(route: APIRoute) -> frozenset[str]:
+    """What the body of a route may be: as FastAPI reads it, or as the route says that it reads it itself."""
+    if route.body_field is not None:
+        assert isinstance(route.body_field.field_info, Body)
+        return frozenset({route.body_field.field_info.media_type})
+    return frozenset((route.openapi_extra or {}).get("requestBody", {}).get("content", ()))

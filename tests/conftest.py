@@ -18,6 +18,11 @@ from service.embedded.valkey import EmbeddedValkey
 from tests.stack import Stack, running_stack
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What a test may be told."""
+    parser.addoption("--long", action="store_true", help="try random orders of requests for an hour, not for seconds")
+
+
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """A folder for the session's servers; pytest's own would outlive the session."""

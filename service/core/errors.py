@@ -8,6 +8,7 @@ ServiceError
 ├── Conflict             409  conflict
 ├── TooLarge             413  too_large
 ├── UnsupportedMedia     415  unsupported_media_type
+├── RangeNotSatisfiable  416  range_not_satisfiable
 ├── Invalid              422  invalid
 │   └── Undecodable      422  undecodable
 ├── Busy                 429  busy
@@ -18,7 +19,7 @@ ServiceError
 │   └── DeadlineExceeded 503  deadline_exceeded
 └── StorageFull          507  storage_full
 
-One handler (service/app.py) renders them as RFC 9457 problem+json; routes don't catch.
+One handler (service/problems.py) renders them as RFC 9457 problem+json; routes don't catch.
 """
 
 from typing import Any
@@ -86,6 +87,12 @@ class UnsupportedMedia(ServiceError):
     """The body is of a type that the operation doesn't take."""
 
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class RangeNotSatisfiable(ServiceError):
+    """A file ends before the range that is asked for."""
+
+    status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
 
 
 class Invalid(ServiceError):

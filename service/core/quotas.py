@@ -24,10 +24,16 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    requests_per_second: float | None = Field(None, gt=0, le=1e6, description="In each process of the API.")
-    images: int | None = Field(None, ge=0, le=2**31 - 1, description="Stored at once.")
-    jobs: int | None = Field(None, ge=0, le=2**31 - 1, description="Unfinished at once, those of an ablation apart.")
-    gpu_seconds: int | None = Field(None, ge=0, le=2**31 - 1, description="In a month (UTC), for each GPU.")
+    requests_per_second: float | None = Field(
+        None, strict=True, gt=0, le=1e6, description="In each process of the API."
+    )
+    images: int | None = Field(None, strict=True, ge=0, le=2**31 - 1, description="Stored at once.")
+    jobs: int | None = Field(
+        None, strict=True, ge=0, le=2**31 - 1, description="Unfinished at once, those of an ablation apart."
+    )
+    gpu_seconds: int | None = Field(
+        None, strict=True, ge=0, le=2**31 - 1, description="In a month (UTC), for each GPU."
+    )
 
     def over(self, settings: Settings) -> "Limits":
         """These limits, and where there is none the service's default; None is no limit then."""

@@ -11,20 +11,21 @@ from service.core.keys import READ, TRAIN
 from service.core.tables import Alias, AliasChange
 from service.deps import Services, ServicesDep, SessionDep
 from service.promotion import Promotion, previous_model_id, promote, verify
+from service.refusals import may
 from service.schemas.fields import AliasName
-from service.schemas.links import links_to
+from service.schemas.links import links_to, listed
 from service.schemas.models import AliasChangeOut, AliasMoved, AliasOut, AliasTarget
 from service.schemas.page import Limit, NameCursor, NumberCursor, Page, read_rows
 from service.scopes import requires
 
 router = APIRouter(prefix="/v1/aliases", tags=["models"])
 
+LINKS = links_to("alias", "list_alias_changes", "rollback_alias", source="$response.body#/name")
+
 
 @router.put(
     "/{alias}",
-    responses={
-        200: {"links": links_to("alias", "list_alias_changes", "rollback_alias", source="$response.body#/name")}
-    },
+    responses={200: {"links": LINKS}, **may(409)},
 )
 @requires(TRAIN)
 async def set_alias(alias: AliasName, target: AliasTarget, services: ServicesDep) -> AliasMoved:
@@ -35,7 +36,7 @@ async def set_alias(alias: AliasName, target: AliasTarget, services: ServicesDep
     return await _switched(services, alias, target.model_id)
 
 
-@router.get("")
+@router.get("", responses=listed("alias", "list_alias_changes", "rollback_alias", name="name"))
 @requires(READ)
 def list_aliases(session: SessionDep, cursor: NameCursor = None, limit: Limit = 50) -> Page[AliasOut]:
     """All aliases, by name."""
@@ -43,7 +44,7 @@ def list_aliases(session: SessionDep, cursor: NameCursor = None, limit: Limit = 
     return Page[AliasOut](items=[AliasOut.model_validate(row) for row in rows], next=following)
 
 
-@router.get("/{alias}/history")
+@router.get("/{alias}/history", responses=may(404))
 @requires(READ)
 def list_alias_changes(
     alias: AliasName, session: SessionDep, cursor: NumberCursor = None, limit: Limit = 50
@@ -55,7 +56,7 @@ def list_alias_changes(
     return Page[AliasChangeOut](items=[AliasChangeOut.model_validate(row) for row in rows], next=following)
 
 
-@router.post("/{alias}/rollback")
+@router.post("/{alias}/rollback", responses={200: {"links": LINKS}, **may(404, 409)})
 @requires(TRAIN)
 async def rollback_alias(alias: AliasName, services: ServicesDep) -> AliasMoved:
     """Have an alias serve the model that it served before its last change."""

@@ -20,6 +20,7 @@ from service.core.tables import CollectionImage
 from service.deps import SessionDep, StorageDep
 from service.filter_query import FilterQuery
 from service.image_store import LAYER
+from service.refusals import may
 from service.schemas.analysis import (
     CollectionMap,
     CollectionQuality,
@@ -40,7 +41,7 @@ from service.vector_tables import find_vectors
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["images"])
 
 
-@router.get("/duplicates")
+@router.get("/duplicates", responses=may(404, 409))
 @requires(READ)
 def list_duplicates(
     collection: CollectionPath,
@@ -71,7 +72,7 @@ def list_duplicates(
     return DuplicateGroups(model=table.model_id, items=items, next=page.next)
 
 
-@router.get("/quality")
+@router.get("/quality", responses=may(404, 409))
 @requires(READ)
 def get_quality(
     collection: CollectionPath,
@@ -101,7 +102,7 @@ def get_quality(
 @router.get(
     "/map",
     response_model=CollectionMap,
-    responses={200: {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}},
+    responses={200: {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}, **may(404, 409)},
 )
 @requires(READ)
 def get_map(

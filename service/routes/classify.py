@@ -16,6 +16,7 @@ from service.deps import ServicesDep
 from service.embedding import Timings, Vector, raise_errors
 from service.image_inputs import read_inputs
 from service.model_cache import ServedModel
+from service.refusals import may
 from service.schemas.classify import Classification, ClassifiedImage, ClassifyForm, ClassifyRequest, LikelyClass
 from service.schemas.embeddings import ItemError
 from service.scopes import requires
@@ -23,7 +24,12 @@ from service.scopes import requires
 router = APIRouter(prefix="/v1/classify", tags=["search"])
 
 
-@router.post("", response_model=Classification, openapi_extra=bodies.document(ClassifyForm, ClassifyRequest))
+@router.post(
+    "",
+    response_model=Classification,
+    responses=may(404, 409),
+    openapi_extra=bodies.document(ClassifyForm, ClassifyRequest),
+)
 @requires(READ)
 async def classify_images(request: Request, services: ServicesDep, attendance: AttendanceDep) -> Response:
     """Classify images by the classifier that a `linear_probe` or `finetune` job made: files of a form, or data URIs.

@@ -6,6 +6,7 @@ from service import membership
 from service.core.keys import WRITE
 from service.deps import DatabaseDep, SessionDep, StorageDep
 from service.filter_query import RequiredFilterQuery
+from service.refusals import may
 from service.schemas.images import (
     CollectionPath,
     ImageId,
@@ -20,7 +21,7 @@ from service.scopes import requires
 router = APIRouter(prefix="/v1/collections/{collection}/images", tags=["images"])
 
 
-@router.put("/{image_id}")
+@router.put("/{image_id}", responses=may(404))
 @requires(WRITE)
 def put_collection_image(
     collection: CollectionPath, image_id: ImageId, body: MemberBody, session: SessionDep
@@ -30,7 +31,7 @@ def put_collection_image(
     return show_membership(member)
 
 
-@router.patch("/{image_id}")
+@router.patch("/{image_id}", responses=may(404))
 @requires(WRITE)
 def change_collection_image(
     collection: CollectionPath, image_id: ImageId, change: MemberChange, session: SessionDep
@@ -40,7 +41,7 @@ def change_collection_image(
     return show_membership(membership.change_member(session, collection, image_id, given))
 
 
-@router.delete("/{image_id}", status_code=204)
+@router.delete("/{image_id}", status_code=204, responses=may(404))
 @requires(WRITE)
 def remove_collection_image(
     collection: CollectionPath, image_id: ImageId, database: DatabaseDep, storage: StorageDep
@@ -52,7 +53,7 @@ def remove_collection_image(
         storage.delete(key)
 
 
-@router.delete("")
+@router.delete("", responses=may(404))
 @requires(WRITE)
 def remove_collection_images(
     collection: CollectionPath,

@@ -7,6 +7,7 @@ from service import collections
 from service.core.keys import READ, WRITE
 from service.core.tables import Collection
 from service.deps import DatabaseDep, SessionDep, StorageDep
+from service.refusals import may
 from service.schemas.images import (
     CollectionOut,
     CollectionPath,
@@ -15,14 +16,16 @@ from service.schemas.images import (
     NewCollection,
     show_collection,
 )
-from service.schemas.links import created, links_to
+from service.schemas.links import created, links_to, listed
 from service.schemas.page import IdCursor, Limit, Page, read_rows
 from service.scopes import requires
 
 router = APIRouter(prefix="/v1/collections", tags=["images"])
 
+OF_ONE = ("get_collection", "list_labels", "list_images", "get_map", "export_collection", "delete_collection")
 
-@router.post("", status_code=201, responses=created(201, links_to("collection", "get_collection", "delete_collection")))
+
+@router.post("", status_code=201, responses={**created(201, links_to("collection", *OF_ONE)), **may(409)})
 @requires(WRITE)
 def create_collection(new: NewCollection, response: Response, session: SessionDep) -> CollectionOut:
     """Make an empty collection. Uploading images with a new collection's name makes it too."""
@@ -31,7 +34,7 @@ def create_collection(new: NewCollection, response: Response, session: SessionDe
     return show_collection(collection, 0)
 
 
-@router.get("")
+@router.get("", responses=listed("collection", *OF_ONE))
 @requires(READ)
 def list_collections(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -> Page[CollectionOut]:
     """All collections, newest first."""
@@ -42,7 +45,7 @@ def list_collections(session: SessionDep, cursor: IdCursor = None, limit: Limit 
     )
 
 
-@router.get("/{collection}")
+@router.get("/{collection}", responses=may(404))
 @requires(READ)
 def get_collection(collection: CollectionPath, session: SessionDep) -> CollectionOut:
     """A collection and the number of its images."""
@@ -50,7 +53,7 @@ def get_collection(collection: CollectionPath, session: SessionDep) -> Collectio
     return show_collection(found, collections.count_images(session, [found.id]).get(found.id, 0))
 
 
-@router.get("/{collection}/labels")
+@router.get("/{collection}/labels", responses=may(404))
 @requires(READ)
 def list_labels(
     collection: CollectionPath, session: SessionDep, cursor: LabelCursor = None, limit: Limit = 50
@@ -62,7 +65,7 @@ def list_labels(
     return Page[LabelCount](items=items[:limit], next=items[limit - 1].label if len(items) > limit else None)
 
 
-@router.delete("/{collection}", status_code=204)
+@router.delete("/{collection}", status_code=204, responses=may(404))
 @requires(WRITE)
 def delete_collection(collection: CollectionPath, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a collection, with the images that are in no other one."""

@@ -15,14 +15,17 @@ from service.core.keys import READ, WRITE
 from service.core.tables import ENDED, Dataset, DatasetRejection, Job
 from service.deps import DatabaseDep, SessionDep, SettingsDep, StorageDep
 from service.descriptions import describe_datasets
+from service.refusals import may
 from service.schemas.datasets import DatasetOut, Rejection
 from service.schemas.fields import DatasetId, Label
-from service.schemas.links import created, links_to
+from service.schemas.links import created, links_to, listed
 from service.schemas.page import IdCursor, Limit, NumberCursor, Page, read_rows
 from service.scopes import requires
 from service.uploads import stored_upload
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+OF_ONE = ("get_dataset", "list_rejections", "delete_dataset")
 
 
 class DatasetForm(BaseModel):
@@ -45,7 +48,7 @@ class DatasetForm(BaseModel):
 @router.post(
     "",
     status_code=202,
-    responses=created(202, links_to("dataset_id", "get_dataset", "list_rejections", "delete_dataset")),
+    responses=created(202, links_to("dataset_id", *OF_ONE)),
 )
 @requires(WRITE)
 def create_dataset(
@@ -89,7 +92,7 @@ def _displayed(filename: str | None) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in filename or "archive")[-200:]
 
 
-@router.get("")
+@router.get("", responses=listed("dataset_id", *OF_ONE))
 @requires(READ)
 def list_datasets(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -> Page[DatasetOut]:
     """All data sets, newest first."""
@@ -97,14 +100,14 @@ def list_datasets(session: SessionDep, cursor: IdCursor = None, limit: Limit = 5
     return Page[DatasetOut](items=describe_datasets(session, rows), next=following)
 
 
-@router.get("/{dataset_id}")
+@router.get("/{dataset_id}", responses=may(404))
 @requires(READ)
 def get_dataset(dataset_id: DatasetId, session: SessionDep) -> DatasetOut:
     """A data set; its counts are there once it is `ready`."""
     return describe_datasets(session, [_get(session, dataset_id)])[0]
 
 
-@router.get("/{dataset_id}/rejected")
+@router.get("/{dataset_id}/rejected", responses=may(404))
 @requires(READ)
 def list_rejections(
     dataset_id: DatasetId, session: SessionDep, cursor: NumberCursor = None, limit: Limit = 50
@@ -118,7 +121,7 @@ def list_rejections(
     return Page[Rejection](items=[Rejection.model_validate(row) for row in rows], next=following)
 
 
-@router.delete("/{dataset_id}", status_code=204)
+@router.delete("/{dataset_id}", status_code=204, responses=may(404, 409))
 @requires(WRITE)
 def delete_dataset(dataset_id: DatasetId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a data set that no unfinished job works on. Models that were trained on it stay."""

@@ -13,6 +13,7 @@ from service.deps import ServicesDep
 from service.embedding import Timings, Vector, check_layer, raise_errors
 from service.image_inputs import read_inputs
 from service.model_cache import ServedModel
+from service.refusals import may
 from service.schemas.embeddings import EmbeddingForm, EmbeddingList, EmbeddingOptions, EmbeddingRequest
 from service.scopes import requires
 from service.vector_formats import ARROW_TYPE, FORMATS, NPY_TYPE, negotiate, to_arrow, to_npy, to_openai
@@ -25,7 +26,7 @@ INLINE_IMAGES = 8  # are written in a millisecond: a thread would take as long t
 @router.post(
     "",
     response_model=EmbeddingList,
-    responses=FORMATS,
+    responses={**FORMATS, **may(404, 409)},
     openapi_extra=bodies.document(EmbeddingForm, EmbeddingRequest),
 )
 @requires(READ)

@@ -18,6 +18,7 @@ from service.image_store import LAYER, get_image
 from service.image_upload import upload_images
 from service.membership import list_members
 from service.model_cache import ServedModel
+from service.refusals import may
 from service.schemas.embeddings import Layer
 from service.schemas.images import (
     CollectionQuery,
@@ -54,7 +55,7 @@ LINKS = links_to(
 )
 
 
-@router.post("", responses={200: {"links": LINKS}}, openapi_extra=bodies.document(ImagesForm))
+@router.post("", responses={200: {"links": LINKS}, **may(404, 409)}, openapi_extra=bodies.document(ImagesForm))
 @requires(WRITE)
 async def create_images(request: Request, services: ServicesDep, response: Response) -> UploadResult:
     """Store images in a collection, and their vectors once a model is in production.
@@ -69,7 +70,7 @@ async def create_images(request: Request, services: ServicesDep, response: Respo
     return result
 
 
-@router.get("")
+@router.get("", responses={200: {"links": LINKS}, **may(404)})
 @requires(READ)
 def list_images(
     session: SessionDep,
@@ -85,7 +86,7 @@ def list_images(
     return Page[ImageInCollection](items=items, next=items[-1].id if len(rows) > limit else None)
 
 
-@router.get("/{image_id}", name="get_image")
+@router.get("/{image_id}", name="get_image", responses=may(404))
 @requires(READ)
 def show_image(image_id: ImageId, session: SessionDep) -> ImageDetails:
     """An image, and what its collections say of it."""
@@ -105,7 +106,8 @@ def show_image(image_id: ImageId, session: SessionDep) -> ImageDetails:
                 f"image/{format_}": {"schema": {"type": "string", "format": "binary"}}
                 for format_ in ("jpeg", "png", "webp")
             }
-        }
+        },
+        **may(404),
     },
 )
 @requires(READ)
@@ -129,7 +131,7 @@ def _content(database: DatabaseDep, storage: StorageDep, image_id: str) -> bytes
     return storage.get(key)
 
 
-@router.get("/{image_id}/embedding", response_model=StoredEmbedding, responses=FORMATS)
+@router.get("/{image_id}/embedding", response_model=StoredEmbedding, responses={**FORMATS, **may(404, 409)})
 @requires(READ)
 async def get_image_embedding(
     image_id: ImageId,
@@ -160,7 +162,7 @@ async def _vector(services: Services, model: ServedModel, image_id: str, layer: 
     return vector
 
 
-@router.get("/{image_id}/neighbors")
+@router.get("/{image_id}/neighbors", responses=may(404, 409))
 @requires(READ)
 async def get_image_neighbors(
     image_id: ImageId,
@@ -181,7 +183,7 @@ async def get_image_neighbors(
     return found[0]
 
 
-@router.delete("/{image_id}", status_code=204)
+@router.delete("/{image_id}", status_code=204, responses=may(404))
 @requires(WRITE)
 def delete_image(image_id: ImageId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete an image from all collections, with its vectors and its bytes."""

@@ -15,6 +15,7 @@ from service.deps import DatabaseDep, SessionDep, SettingsDep, StorageDep
 from service.downloads import send_blob
 from service.event_stream import EventLook, read_events
 from service.metrics import Columns, read_metrics
+from service.refusals import may
 from service.routes.jobs import find_job
 from service.schemas.fields import JobId
 from service.schemas.jobs import CheckpointOut, Events
@@ -32,6 +33,7 @@ MAX_EVENT_ID = 2**63 - 1
     responses={
         200: {"content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}}},
         204: {"description": "A stream that was to go on after the job's last event: there is nothing more to come."},
+        **may(400, 404),
     },
 )
 @requires(READ)
@@ -62,7 +64,7 @@ def _event_id(text: str) -> int:
     return int(text)
 
 
-@router.get("/metrics")
+@router.get("/metrics", responses=may(404))
 @requires(READ)
 def get_metrics(job_id: JobId, session: SessionDep) -> Columns:
     """What training measured, as columns of equal length: step, loss, learning_rate, images_per_second, attempt, ..."""
@@ -70,7 +72,7 @@ def get_metrics(job_id: JobId, session: SessionDep) -> Columns:
     return read_metrics(session, job_id)
 
 
-@router.get("/log", response_class=PlainTextResponse)
+@router.get("/log", response_class=PlainTextResponse, responses=may(404, 416))
 @requires(READ)
 def get_log(
     job_id: JobId,
@@ -96,7 +98,7 @@ def get_log(
         return PlainTextResponse("")
 
 
-@router.get("/checkpoints")
+@router.get("/checkpoints", responses=may(404))
 @requires(READ)
 def list_checkpoints(job_id: JobId, session: SessionDep) -> Page[CheckpointOut]:
     """The training states from which the job would go on, newest first: at most two, once it has succeeded one."""

@@ -16,15 +16,18 @@ from service.core.quotas import Limits, check_gpu_seconds, check_jobs
 from service.core.tables import Job
 from service.deps import CallerDep, DatabaseDep, SessionDep
 from service.live_jobs import JobsLook
+from service.refusals import may
 from service.schemas.fields import Id, JobId
 from service.schemas.job_requests import AnyJobRequest, JobRequest
 from service.schemas.jobs import JobOut, Kind, Status
-from service.schemas.links import created, links_to
+from service.schemas.links import created, links_to, listed
 from service.schemas.page import IdCursor, Limit, Page, read_rows
 from service.scopes import requires
 from service.submission import check_request
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+OF_ONE = ("get_job", "cancel_job", "list_events", "get_metrics", "get_log", "list_checkpoints", "get_report")
 
 EXAMPLES = {
     "pretrain": {
@@ -86,7 +89,7 @@ IdempotencyKey = Annotated[
 @router.post(
     "",
     status_code=202,
-    responses=created(202, links_to("job_id", "get_job", "cancel_job", "list_events", "get_metrics", "get_report")),
+    responses={**created(202, links_to("job_id", *OF_ONE)), **may(409)},
 )
 @requires(TRAIN)
 def create_job(
@@ -117,7 +120,9 @@ def _submit(session: Session, limits: Limits, request: AnyJobRequest, idempotenc
 @router.get(
     "",
     response_model=Page[JobOut],
-    responses={200: {"content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    responses={
+        200: {**listed("job_id", *OF_ONE)[200], "content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}}}
+    },
 )
 @requires(READ)
 def list_jobs(
@@ -148,21 +153,29 @@ def list_jobs(
     return Page[JobOut](items=[JobOut.model_validate(row) for row in rows], next=following)
 
 
-@router.get("/{job_id}")
+@router.get("/{job_id}", responses=may(404))
 @requires(READ)
 def get_job(job_id: JobId, session: SessionDep) -> JobOut:
     """A job and how it goes."""
     return JobOut.model_validate(find_job(session, job_id))
 
 
-@router.post("/{job_id}/cancel", status_code=202, responses=created(202, links_to("job_id", "get_job", "resume_job")))
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    responses={202: {"links": links_to("job_id", "get_job", "resume_job")}, **may(404, 409)},
+)
 @requires(TRAIN)
 def cancel_job(job_id: JobId, session: SessionDep) -> JobOut:
     """Stop a job: a queued one at once, a running one within seconds. It can be resumed."""
     return JobOut.model_validate(jobs.request_cancel(session, job_id))
 
 
-@router.post("/{job_id}/resume", status_code=202, responses=created(202, links_to("job_id", "get_job", "cancel_job")))
+@router.post(
+    "/{job_id}/resume",
+    status_code=202,
+    responses={202: {"links": links_to("job_id", "get_job", "cancel_job")}, **may(404, 409)},
+)
 @requires(TRAIN)
 def resume_job(job_id: JobId, session: SessionDep, caller: CallerDep) -> JobOut:
     """Queue a failed or cancelled job again; it goes on from its newest checkpoint."""

@@ -8,8 +8,9 @@ from service.core.keys import ADMIN, create_key, revoke_key
 from service.core.quotas import Limits
 from service.core.tables import ApiKey
 from service.deps import CallerDep, ServicesDep, SessionDep
+from service.refusals import may
 from service.schemas.keys import CreatedKey, KeyId, KeyOut, NewKey
-from service.schemas.links import created, links_to
+from service.schemas.links import created, links_to, listed
 from service.schemas.page import IdCursor, Limit, Page, read_rows
 from service.scopes import requires
 
@@ -47,7 +48,7 @@ def _within(limits: Limits, own: Limits) -> Limits:
     return filled
 
 
-@router.get("")
+@router.get("", responses=listed("key_id", "get_key"))
 @requires(ADMIN)
 def list_keys(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -> Page[KeyOut]:
     """All keys, newest first, those that are not valid any more too."""
@@ -55,7 +56,7 @@ def list_keys(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -
     return Page[KeyOut](items=[KeyOut.model_validate(row) for row in rows], next=following)
 
 
-@router.get("/{key_id}")
+@router.get("/{key_id}", responses=may(404))
 @requires(ADMIN)
 def get_key(key_id: KeyId, session: SessionDep) -> KeyOut:
     """A key."""
@@ -65,7 +66,7 @@ def get_key(key_id: KeyId, session: SessionDep) -> KeyOut:
     return KeyOut.model_validate(key)
 
 
-@router.delete("/{key_id}", name="revoke_key")
+@router.delete("/{key_id}", name="revoke_key", responses=may(404))
 @requires(ADMIN)
 def delete_key(key_id: KeyId, services: ServicesDep) -> KeyOut:
     """Revoke a key: other processes of the API refuse it within 10 seconds, this one from now on. It stays listed."""

@@ -16,17 +16,22 @@ from service.core.tables import ENDED, Alias, Job, Model
 from service.deps import DatabaseDep, SessionDep, StorageDep
 from service.descriptions import describe_models
 from service.downloads import not_modified, send_blob
+from service.refusals import may
 from service.schemas.fields import ModelId
+from service.schemas.links import listed
 from service.schemas.models import ModelOut
 from service.schemas.page import IdCursor, Limit, Page, read_rows
 from service.scopes import requires
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
+FILE_TYPE, RANGES_TYPE = "application/octet-stream", "multipart/byteranges"
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
 FileName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="A name from `files`.")]
 
 
-@router.get("")
+@router.get("", responses=listed("model_id", "get_model", "delete_model"))
 @requires(READ)
 def list_models(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50) -> Page[ModelOut]:
     """All models, newest first."""
@@ -34,7 +39,7 @@ def list_models(session: SessionDep, cursor: IdCursor = None, limit: Limit = 50)
     return Page[ModelOut](items=describe_models(session, rows), next=following)
 
 
-@router.get("/{model_id}")
+@router.get("/{model_id}", responses=may(404))
 @requires(READ)
 def get_model(model_id: ModelId, session: SessionDep) -> ModelOut:
     """A model: its recipe, layers, files and what probes measured."""
@@ -45,8 +50,10 @@ def get_model(model_id: ModelId, session: SessionDep) -> ModelOut:
     "/{model_id}/files/{name}",
     response_class=Response,
     responses={
-        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+        200: {"content": {FILE_TYPE: BINARY}},
+        206: {"description": "The ranges that `Range` asks for.", "content": {FILE_TYPE: BINARY, RANGES_TYPE: BINARY}},
         304: {"description": "You have it: the `If-None-Match` you sent is its ETag."},
+        **may(404, 416),
     },
 )
 @requires(READ)
@@ -60,13 +67,13 @@ def get_model_file(
     etag = f'"{files[name]["sha256"]}"'
     if answer := not_modified(request, etag):
         return answer
-    response = send_blob(storage, files[name]["key"], media_type="application/octet-stream")
+    response = send_blob(storage, files[name]["key"], media_type=FILE_TYPE)
     response.headers["ETag"] = etag
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 
-@router.delete("/{model_id}", status_code=204)
+@router.delete("/{model_id}", status_code=204, responses=may(404, 409))
 @requires(TRAIN)
 def delete_model(model_id: ModelId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a model, its files, its vectors, and what its probes and maps left in storage.

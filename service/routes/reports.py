@@ -10,6 +10,7 @@ from service.core.keys import READ
 from service.deps import DatabaseDep
 from service.job_report import read_report
 from service.negotiation import preferred
+from service.refusals import may
 from service.routes.jobs import find_job
 from service.schemas.fields import JobId
 from service.schemas.reports import Report
@@ -30,7 +31,7 @@ Format = Annotated[
 ]
 
 
-@router.get("/report", response_model=Report, responses={200: {"content": CONTENT}})
+@router.get("/report", response_model=Report, responses={200: {"content": CONTENT}, **may(404)})
 @requires(READ)
 def get_report(job_id: JobId, request: Request, database: DatabaseDep, chosen: Format = None) -> Response:
     """All of a job in one document, by the Accept header: as JSON, as a page of one file, or as its picture.

@@ -7,6 +7,7 @@ from service.attendance import AttendanceDep
 from service.core.keys import READ
 from service.deps import ServicesDep
 from service.embedding import Timings
+from service.refusals import may
 from service.schemas.search import BatchResult, Groups, Neighbors, SearchForm, SearchRequest
 from service.scopes import requires
 from service.search import Question, Searcher
@@ -14,7 +15,7 @@ from service.search import Question, Searcher
 router = APIRouter(prefix="/v1/search", tags=["search"])
 
 
-@router.post("", openapi_extra=bodies.document(SearchForm, SearchRequest))
+@router.post("", responses=may(404, 409), openapi_extra=bodies.document(SearchForm, SearchRequest))
 @requires(READ)
 async def search(
     request: Request, services: ServicesDep, response: Response, attendance: AttendanceDep

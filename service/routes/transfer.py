@@ -13,11 +13,12 @@ from service.arrow_stream import ARROW, PARQUET, stream
 from service.collection_export import export_batches, export_schema
 from service.collection_import import import_file
 from service.collections import find_collection
-from service.core.errors import UnsupportedMedia
+from service.content_types import content_type
 from service.core.keys import READ, WRITE
 from service.core.members import members_of
 from service.deps import DatabaseDep, ServicesDep
 from service.filter_query import FilterQuery
+from service.refusals import may
 from service.schemas.embeddings import Layer
 from service.schemas.images import CollectionPath, ModelQuery
 from service.scopes import requires
@@ -41,7 +42,7 @@ class ImportResult(BaseModel):
 @router.get(
     "/export",
     response_class=StreamingResponse,
-    responses={200: {"content": {PARQUET: BINARY, ARROW: BINARY}}},
+    responses={200: {"content": {PARQUET: BINARY, ARROW: BINARY}}, **may(404, 409)},
 )
 @requires(READ)
 def export_collection(
@@ -68,6 +69,7 @@ def export_collection(
 
 @router.post(
     "/import",
+    responses=may(404),
     openapi_extra={"requestBody": {"required": True, "content": {PARQUET: BINARY, ARROW: BINARY}}},
 )
 @requires(WRITE)
@@ -78,12 +80,11 @@ async def import_collection(collection: CollectionPath, request: Request, servic
     file: rows of others are counted and left out. A thousand rows are stored at once, and the same file may come again.
     One that unpacks to much more than it is gets 413: a thousand rows take at most 64 MiB.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in MEDIA_TYPES.values():
-        raise UnsupportedMedia(f"Content-Type: {PARQUET} or {ARROW}, not {media_type or 'none'}")
     with tempfile.NamedTemporaryFile(prefix="simclr-import-") as file:
         async for part in request.stream():
             await run_in_threadpool(file.write, part)
         file.flush()
-        result = await run_in_threadpool(import_file, services.database, Path(file.name), media_type, collection)
+        result = await run_in_threadpool(
+            import_file, services.database, Path(file.name), content_type(request.headers), collection
+        )
     return ImportResult.model_validate(result, from_attributes=True)

@@ -1,9 +1,10 @@
 """What requests and responses share: types of single fields, and how a row becomes JSON."""
 
+import re
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.core.ids import ID_PATTERN
 
@@ -18,7 +19,17 @@ Text = Annotated[str, Field(pattern=NO_NUL, max_length=1000)]
 DatasetId = Annotated[str, Path(pattern=ID_PATTERN, description="Id of a data set.")]
 JobId = Annotated[str, Path(pattern=ID_PATTERN, description="Id of a job.")]
 ModelId = Annotated[str, Path(pattern=ID_PATTERN, description="Id of a model.")]
-AliasName = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an alias, such as `production`.")]
+
+
+def _no_id(name: str) -> str:
+    if re.match(ID_PATTERN, name):
+        raise ValueError("a name that can't be taken for an id")
+    return name
+
+
+AliasName = Annotated[
+    str, Path(pattern=NAME_PATTERN, description="Name of an alias, such as `production`."), AfterValidator(_no_id)
+]
 
 
 class FromRow(BaseModel):

@@ -14,7 +14,12 @@ from service.problems import Problem
 from service.schemas.fields import NAME_PATTERN, NO_NUL, FromRow, Label, Text
 
 Key = Annotated[str, Field(pattern=NO_NUL, min_length=1, max_length=64)]
-Metadata = Annotated[dict[Key, Text | bool | int | FiniteFloat | None], Field(max_length=MAX_KEYS)]
+Metadata = Annotated[
+    dict[Key, Text | bool | int | FiniteFloat | None],
+    Field(
+        max_length=MAX_KEYS, json_schema_extra={"additionalProperties": False}
+    ),  # for keys that aren't of the pattern
+]
 CollectionKey = Annotated[str, Field(pattern=NAME_PATTERN, description="Name or id of a collection.")]
 ModelKey = Annotated[str, Field(pattern=NAME_PATTERN, description="Id of a model, or an alias.")]
 

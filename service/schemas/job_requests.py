@@ -75,7 +75,10 @@ class OneProcess(_Request):
 
 class _JobRequest(_Request):
     metadata: dict[Label, Text | bool | int | float | None] = Field(
-        {}, max_length=64, description="Your own notes, kept with the job."
+        {},
+        max_length=64,
+        description="Your own notes, kept with the job.",
+        json_schema_extra={"additionalProperties": False},  # for keys that aren't of the pattern
     )
 
 

@@ -1,10 +1,11 @@
 """API keys as JSON."""
 
+import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.core.ids import ID_PATTERN
 from service.core.quotas import Limits
@@ -12,6 +13,24 @@ from service.schemas.fields import FromRow, Label
 
 KeyId = Annotated[str, Path(pattern=ID_PATTERN, description="Id of a key.")]
 KeyScope = Literal["read", "write", "train", "admin"]
+
+
+YEARS = 9999  # PostgreSQL stores later ones, which Python can't read; a year less, whatever the offset
+
+
+def _is_text(instant: Any) -> Any:
+    if not isinstance(instant, str) or not re.match(r"\d{4}-", instant):  # pydantic takes numbers of seconds, too
+        raise ValueError("a text such as 2030-01-31T12:00:00Z")
+    return instant
+
+
+def _can_be_read(instant: datetime) -> datetime:
+    if instant.year >= YEARS:
+        raise ValueError(f"before the year {YEARS}")
+    return instant
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_is_text), AfterValidator(_can_be_read)]
 
 
 class NewKey(BaseModel):
@@ -23,7 +42,7 @@ class NewKey(BaseModel):
     scopes: list[KeyScope] = Field(
         min_length=1, description="What it may do; none includes another, but `admin` includes all."
     )
-    expires_at: AwareDatetime | None = Field(None, description="It is refused from then on; null: never by itself.")
+    expires_at: Instant | None = Field(None, description="It is refused from then on; null: never by itself.")
     limits: Limits = Field(Limits(), description="At most those of the key that asks, which are the default.")
 
 

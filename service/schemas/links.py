@@ -10,5 +10,10 @@ def links_to(parameter: str, *operations: str, source: str = "$response.body#/id
 
 def created(status: int, links: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """The documentation of a response that tells of a new thing."""
-    location = {"description": "Path of the new thing.", "schema": {"type": "string"}}
+    location = {"description": "Path of the new thing.", "required": True, "schema": {"type": "string"}}
     return {status: {"headers": {"Location": location}, "links": links}}
+
+
+def listed(parameter: str, *operations: str, name: str = "id") -> dict[int | str, dict[str, Any]]:
+    """The documentation of a list: where its first item leads."""
+    return {200: {"links": links_to(parameter, *operations, source=f"$response.body#/items/0/{name}")}}

@@ -44,7 +44,7 @@ function operation(document_, path, method, said) {
     parameters.length > 0 && table("Parameters", ["Name", "In", "Type", "Meaning"], parameters),
     ...bodies.map(([type, { schema }]) => el("div", {}, el("h3", {}, `Body: ${type}`), schemaList(document_, schema, 0))),
     el("h3", {}, "Answers"),
-    table("Answers", ["Status", "Meaning"], Object.entries(said.responses).map(([status, { description }]) => [el("code", {}, status), description])),
+    table("Answers", ["Status", "Meaning"], Object.entries(said.responses).map(([status, answer]) => [el("code", {}, status), resolved(document_, answer).description])),
   );
 }
 
@@ -65,8 +65,8 @@ function schemaList(document_, said, depth) {
 }
 
 function resolved(document_, schema) {
-  const name = schema?.$ref?.split("/").at(-1);
-  return name ? document_.components.schemas[name] : (schema ?? {});
+  const steps = schema?.$ref?.split("/").slice(1);
+  return steps ? steps.reduce((node, step) => node[step], document_) : (schema ?? {});
 }
 
 function titleOf(schema) {

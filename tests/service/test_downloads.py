@@ -37,12 +37,14 @@ def test_the_copy_is_gone_after_the_download(
         assert len(list(tmp_path.iterdir())) == 1
         return response
 
-    async def get() -> bytes:
+    async def get(**headers: str) -> httpx.Response:
         transport = httpx.ASGITransport(Starlette(routes=[Route("/", download)]))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return (await client.get("/")).content
+            return await client.get("/", headers=headers)
 
-    assert asyncio.run(get()) == b"network"
+    assert asyncio.run(get()).content == b"network"
+    assert list(tmp_path.iterdir()) == []
+    assert asyncio.run(get(range="bytes=7-")).status_code == 416
     assert list(tmp_path.iterdir()) == []
 
 

@@ -108,9 +108,15 @@ def test_every_error_is_a_problem(api: httpx.Client, method: str, path: str, sta
     assert response.json()["status"] == status
 
 
-def test_405_says_what_is_allowed(api: httpx.Client) -> None:
-    """The Allow header stays."""
-    assert "POST" in api.patch("/v1/jobs").headers["allow"]
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/jobs", "GET, POST"), (f"/v1/collections/a/images/{'0' * 64}", "DELETE, PATCH, PUT"), ("/healthz", "GET")],
+)
+def test_405_says_what_is_allowed(api: httpx.Client, path: str, allowed: str) -> None:
+    """All that the path takes, in the header Allow and in words."""
+    response = api.options(path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+    assert response.json()["detail"] == f"{path} takes {allowed}"
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/nowhere", "/docs", "/web/app.js", "/web/nowhere.js", "/v1/jobs"])

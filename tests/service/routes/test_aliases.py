@@ -154,10 +154,13 @@ def test_production_gets_its_missing_vectors(api: httpx.Client, database: Databa
     assert put(api, b).json()["index_job_id"]
 
 
-@pytest.mark.parametrize("alias", ["a b", "-x", "x" * 65, "a%00"])
+@pytest.mark.parametrize("alias", ["a b", "-x", "x" * 65, "a%00", f"mdl_{'0' * 26}"])
 def test_names_of_aliases_are_plain(api: httpx.Client, model_ids: list[str], alias: str) -> None:
-    """422 for a name that would need escaping."""
+    """422 for a name that would need escaping, or be taken for a model's id; also where an index job makes it."""
     assert put(api, model_ids[0], alias).status_code == 422
+    job = {"kind": "index", "model_id": model_ids[0], "recipe": {"promote_to": alias}}
+    response = api.post("/v1/jobs", json=job)
+    assert [error["field"] for error in response.json()["errors"]] == ["recipe.promote_to"]
 
 
 def test_an_alias_needs_a_model(api: httpx.Client) -> None:

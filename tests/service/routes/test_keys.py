@@ -64,7 +64,12 @@ def test_a_key_makes_none_with_wider_limits(admin: httpx.Client) -> None:
         ("scopes", {"scopes": []}),
         ("expires_at", {"expires_at": "2020-01-01T00:00:00Z"}),
         ("expires_at", {"expires_at": "2040-01-01T00:00:00"}),
+        ("expires_at", {"expires_at": "9999-12-31T23:59:59-01:00"}),  # in the database, a year that Python can't read
+        ("expires_at", {"expires_at": 4e9}),
+        ("expires_at", {"expires_at": "4000000000"}),
         ("limits.images", {"limits": {"images": -1}}),
+        ("limits.images", {"limits": {"images": False}}),
+        ("limits.requests_per_second", {"limits": {"requests_per_second": True}}),
         ("tenant", {"tenant": "theirs"}),
     ],
 )

@@ -115,3 +115,27 @@ def test_an_unknown_model_is_not_found(api: httpx.Client) -> None:
     """404 for the model and its files."""
     assert api.get(f"/v1/models/{new_id('mdl')}").status_code == 404
     assert api.get(f"/v1/models/{new_id('mdl')}/files/model.onnx").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("range_", "status", "content"),
+    [
+        ("bytes=0-9", 206, ONNX[:10]),
+        ("bytes=-10", 206, ONNX[-10:]),
+        ("bytes=20000-", 416, None),
+        ("cows=0-9", 200, ONNX),
+        ("bytes", 200, ONNX),
+        ("bytes=9-0", 200, ONNX),
+        ("bytes=" + "9" * 5000 + "-", 200, ONNX),
+        ("bytes=" + "0-1," * 5000, 200, ONNX),
+    ],
+)
+def test_ranges(api: httpx.Client, model_id: str, range_: str, status: int, content: bytes | None) -> None:
+    """What can't be read is passed over, and the file sent whole; 416 for what is beyond it."""
+    response = api.get(f"/v1/models/{model_id}/files/model.onnx", headers={"Range": range_})
+    assert response.status_code == status
+    if content is None:
+        assert response.json()["code"] == "range_not_satisfiable"
+        assert response.headers["content-range"] == f"bytes */{len(ONNX)}"
+    else:
+        assert response.content == content

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 from pydantic import TypeAdapter
 
 from service.app import create_app
 from service.core.settings import Settings
+from service.problems import Problem
 from service.routes.jobs import EXAMPLES
 from service.schemas.job_requests import JobRequest
 
@@ -56,15 +58,27 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 def test_every_operation_is_described(document: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:
-    """A plain id, a known tag, a summary, a description, and the error that all share."""
+    """A plain id, a known tag, a summary and a description."""
     tags = {tag["name"] for tag in document["tags"]}
     for name, operation in operations.items():
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", name)
         assert set(operation["tags"]) <= tags
         assert operation["summary"]
         assert operation["description"], name
-        content = operation["responses"]["default"]["content"]
-        assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def test_every_refusal_is_a_problem(document: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:
+    """All that an operation may refuse with is documented, as one of a dozen problems; and nothing besides."""
+    for name, operation in operations.items():
+        statuses = {int(status): response for status, response in operation["responses"].items()}  # no `default`
+        refusals = {status: response for status, response in statuses.items() if status >= 400}
+        assert name in {"get_health", "get_readiness"} or refusals.keys() >= {401, 403, 429, 503}
+        assert ("requestBody" in operation) == (refusals.keys() >= {400, 413, 415, 422})
+        for status, response in refusals.items():
+            if name != "get_readiness":
+                (content,) = resolve(document, response["$ref"])["content"].items()
+                assert content[0] == "application/problem+json"
+                assert Problem.model_validate(content[1]["example"]).status == status
 
 
 def test_links_fit_their_operations(operations: dict[str, dict[str, Any]]) -> None:
@@ -101,6 +115,23 @@ def test_fields_are_described_where_recipes_are(document: dict[str, Any]) -> Non
     ):
         assert f"#/components/schemas/{recipe}" in set(references(schemas[kind]["properties"]["recipe"]))
     assert schemas["Loss"]["properties"]["temperature"]["description"]
+
+
+def test_every_json_has_an_example(document: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:
+    """Each operation shows what it is asked and what it answers, as its schemas say; recipes show themselves."""
+    num_checked = 0
+    for name in operations.keys() - {"get_recipes", "get_health", "get_readiness"}:
+        bodies = [operations[name].get("requestBody", {})]
+        bodies += [answer for status, answer in operations[name]["responses"].items() if status < "204"]
+        for said in [
+            body["content"]["application/json"] for body in bodies if "application/json" in body.get("content", {})
+        ]:
+            examples = [said["example"]] if "example" in said else [one["value"] for one in said["examples"].values()]
+            schema = {**said["schema"], "components": document["components"]}
+            for example in examples:
+                jsonschema_rs.validator_for(schema).validate(example)
+                num_checked += 1
+    assert num_checked > 50
 
 
 def test_examples_are_valid() -> None:

@@ -1,0 +1,1 @@
+"""What the service's OpenAPI document promises, held against the service by schemathesis."""
