@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from service import event_stream
 from service.commands import datasets, images, jobs, models
+from service.commands.backup import backup, restore
 from service.commands.doctor import doctor
 from service.commands.embed import embed
 from service.commands.nodes import nodes
@@ -156,7 +157,7 @@ app.command()(demo)
 app.command()(experiments)
 for name, part in (("datasets", datasets), ("jobs", jobs), ("models", models), ("images", images)):
     app.add_typer(part.app, name=name)
-for command in (train, embed, search, classify, nodes, doctor):
+for command in (train, embed, search, classify, nodes, doctor, backup, restore):
     app.command()(command)
 
 if __name__ == "__main__":
