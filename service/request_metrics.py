@@ -24,15 +24,20 @@ class RequestMetrics:
 
         async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
-                method = scope["method"] if scope["method"] in METHODS else "other"
-                REQUESTS.add(1, method, _route(scope), str(message["status"]))
-                REQUEST_SECONDS.observe(time.monotonic() - started_at, method, _route(scope))
+                REQUESTS.add(1, method_of(scope), route_of(scope), str(message["status"]))
+                REQUEST_SECONDS.observe(time.monotonic() - started_at, method_of(scope), route_of(scope))
             await send(message)
 
         await self.app(scope, receive, send_and_note)
 
 
-def _route(scope: Scope) -> str:
+def method_of(scope: Scope) -> str:
+    """One of HTTP's, or `other`."""
+    method: str = scope["method"]
+    return method if method in METHODS else "other"
+
+
+def route_of(scope: Scope) -> str:
     """The template of its path; what was refused before a route was found has a path without parameters."""
     if "route" in scope:
         path: str = scope["route"].path

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.backup.manifest import Blob
-from service.core.storage import sha256_of
 
 BLOCK_BYTES = 2**20
 WORKERS = 8  # most of the time goes into waiting for disks and for the network
@@ -38,11 +37,6 @@ class BlobFolder:
         except FileNotFoundError:
             return None
 
-    def is_whole(self, blob: Blob) -> bool:
-        """Whether that content is here as it was written."""
-        path = self.path(blob.sha256)
-        return path.is_file() and sha256_of(path) == blob.sha256
-
     def add(self, source: Path) -> Blob:
         """Copy a file's content, durably, unless it is here."""
         self.partial.mkdir(parents=True, exist_ok=True)
@@ -64,12 +58,11 @@ class BlobFolder:
             temporary.unlink(missing_ok=True)
         return Blob(path.name, num_bytes)
 
-    def keep_only(self, kept: set[str]) -> int:
-        """Delete all content but that of these sums; how many were deleted."""
-        others = [path for path in self.folder.glob("[0-9a-f][0-9a-f]/*") if path.name not in kept]
-        for path in others:
-            path.unlink()
-        return len(others)
+    def keep_only(self, kept: set[str]) -> None:
+        """Delete all content but that of these sums."""
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            if path.name not in kept:
+                path.unlink()
 
 
 def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
