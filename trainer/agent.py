@@ -98,9 +98,17 @@ class Agent:
             shutil.rmtree(self.run_folder.path, ignore_errors=True)
 
     def _span(self, job: Job, placement: Placement) -> AbstractContextManager[tracing.Span]:
-        about = {"job_id": job.id, "attempt": job.attempt, "job_kind": job.kind, "tenant": job.tenant}
-        where = {"node": placement.node_name, "node_rank": placement.node_rank}
-        return tracing.span("attempt", parent=job.traceparent, kind="consumer", **about, **where)
+        return tracing.span(
+            "attempt",
+            parent=job.traceparent,
+            kind="consumer",
+            job_id=job.id,
+            attempt=job.attempt,
+            job_kind=job.kind,
+            tenant=job.tenant,
+            node=placement.node_name,
+            node_rank=placement.node_rank,
+        )
 
     def _attempt(self, job: Job, placement: Placement) -> Ending:
         """All but the last transaction, which is returned. Raises Fenced and LeaseLost."""

@@ -1,8 +1,9 @@
 """Traces for OpenTelemetry: one goes from a request to each process that trains for it.
 
-Off, and nothing of OpenTelemetry imported, unless OTEL_EXPORTER_OTLP_ENDPOINT is set; then the extra `tracing` has to
-be installed. The name is OpenTelemetry's own, as are the other variables that its SDK reads (OTEL_*). A trace is
-carried on by its traceparent (W3C Trace Context): in a request's header, a job's row, the environment of a child.
+Off, and no exporter imported, unless OTEL_EXPORTER_OTLP_ENDPOINT is set; then the extra `tracing` has to be installed.
+The name is OpenTelemetry's own, as are the other variables that its SDK reads (OTEL_*). No provider is set for the
+whole process: what other packages would trace with one stays untraced. A trace is carried on by its traceparent (W3C
+Trace Context): in a request's header, a job's row, the environment of a child.
 """
 
 import os
@@ -105,11 +106,21 @@ def span(name: str, *, parent: str | None = None, kind: Kind = "internal", **att
     if _tracer is None:
         yield Span()
         return
-    from opentelemetry.trace import SpanKind  # noqa: PLC0415
+    from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415
 
-    options = {"context": _context_of(parent), "kind": SpanKind[kind.upper()], "attributes": _named(attributes)}
-    with _tracer.start_as_current_span(name, record_exception=False, **options) as inner:
-        yield Span(inner)
+    with _tracer.start_as_current_span(
+        name,
+        context=_context_of(parent),
+        kind=SpanKind[kind.upper()],
+        attributes=_named(attributes),
+        record_exception=False,  # nor its message: it may have contents
+        set_status_on_exception=False,
+    ) as inner:
+        try:
+            yield Span(inner)
+        except BaseException as error:
+            inner.set_status(StatusCode.ERROR, type(error).__name__)
+            raise
 
 
 def passed(name: str, seconds: float, *, seconds_ago: float = 0, **attributes: Value) -> None:
@@ -148,7 +159,7 @@ def add_ids(_logger: object, _method: str, record: MutableMapping[str, Any]) -> 
 
         context = get_current_span().get_span_context()
         if context.is_valid:
-            record |= {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+            record.update(trace_id=f"{context.trace_id:032x}", span_id=f"{context.span_id:016x}")
     return record
 
 

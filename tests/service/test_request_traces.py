@@ -40,7 +40,7 @@ def test_requests_embeddings_and_searches(
 
     def work(api: httpx.Client) -> None:
         upload(api, [picture(seed) for seed in range(3)], collection="traced")
-        files = [("file", ("a.png", picture(9)))]
+        files = [("files", ("a.png", picture(9)))]
         embedded = api.post("/v1/embeddings", files=files, headers={"traceparent": CLIENT})
         request_ids.append(embedded.headers["X-Request-Id"])
         api.post("/v1/search", json={"image_id": id_of(picture(0)), "collection": "traced", "k": 2}).raise_for_status()

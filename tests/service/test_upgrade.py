@@ -80,7 +80,6 @@ def fill(first: FirstRelease, storage: LocalStorage) -> None:
     about = {"name": "pets", "status": "ready", "on_invalid": "skip", "archive_name": "pets.zip"}
     first.insert("dataset", id=DS, **about, **sums, **counts, splits=splits, image_sizes=sizes, files={})
     first.insert("dataset_rejection", dataset_id=DS, position=0, name="x.txt", code="not_an_image", detail="text")
-    fill_jobs(first)
     network = exported("pixels", 8)
     onnx = network.files["model.onnx"]
     key = f"models/{SERVED}/model.onnx"
@@ -88,6 +87,7 @@ def fill(first: FirstRelease, storage: LocalStorage) -> None:
     file = {"key": key, "sha256": hashlib.sha256(onnx).hexdigest(), "num_bytes": len(onnx)}
     columns = {name: network.description[name] for name in ("recipe", "preprocessing", "layers", "parity_cosine")}
     first.insert("model", id=SERVED, dataset_id=DS, files={"model.onnx": file}, probes={}, **columns)
+    fill_jobs(first)
     first.insert("alias", name="production", model_id=SERVED)
     first.insert("alias_change", alias="production", model_id=SERVED)
     fill_images(first, storage, network.description["layers"]["h"])
@@ -195,9 +195,9 @@ def _search(api: httpx.Client) -> None:
     nearest = np.argsort(-(unit @ unit[0]))[1:]
     request = {"image_id": id_of(PICTURES[0]), "collection": "pets", "k": 3}
     hits = api.post("/v1/search", json=request).json()["items"]
-    assert [hit["image_id"] for hit in hits] == [id_of(PICTURES[i]) for i in nearest]
+    assert [hit["id"] for hit in hits] == [id_of(PICTURES[i]) for i in nearest]
     assert {hit["label"] for hit in hits} == {"cat"}
     upload(api, [picture(9)], collection="pets")
     assert api.delete(f"/v1/images/{id_of(PICTURES[1])}").status_code == 204
     found = api.post("/v1/search", json={**request, "k": 10}).json()["items"]
-    assert {hit["image_id"] for hit in found} == {id_of(content) for content in (*PICTURES[2:], picture(9))}
+    assert {hit["id"] for hit in found} == {id_of(content) for content in (*PICTURES[2:], picture(9))}

@@ -1,5 +1,6 @@
 """One trace leads from the request that queued a job to each process that trained for it."""
 
+import sys
 from pathlib import Path
 
 import httpx
@@ -16,12 +17,13 @@ from trainer.agent import Agent
 from trainer.devices import DevicePool
 from trainer.files import NodeFiles
 from trainer.host import Host
-from trainer.process import COMMANDS
+
+DATASET = f"ds_{1:026d}"
 
 
 @pytest.fixture
 def host(tmp_path: Path, postgres_url: str, redis_url: str, database: Database, storage: LocalStorage) -> Host:
-    """A node that really trains, and a data set that it has."""
+    """A node that really trains, if only exports for show, and a data set that it has."""
     cache = tmp_path / "cache"
     cache.mkdir()
     packed = run_folder(tmp_path / "packed").dataset
@@ -29,16 +31,17 @@ def host(tmp_path: Path, postgres_url: str, redis_url: str, database: Database, 
     for path in packed.iterdir():
         storage.put_file(path.name, path)
     splits = {"train": {"num_images": 20, "per_class": [10, 10]}}
-    add_dataset(database, files=files, classes=["a", "b"], splits=splits)
+    add_dataset(database, id=DATASET, files=files, classes=["a", "b"], splits=splits)
     settings = make_settings(tmp_path, postgres_url, redis_url, auth="off", lease_seconds=30)
-    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), COMMANDS)
+    commands = {"pretrain": (sys.executable, "-m", "tests.trainer.traced_run")}
+    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), commands)
 
 
 def test_from_the_request_to_the_ranks(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job's row carries the trace to the node, the environment to the launcher, to each rank and its checkpoint."""
     recipe = {**RECIPE, "schedule": {"epochs": 1, "warmup_epochs": 0}}
     resources = {"device": "cpu", "processes_per_node": 2}
-    request = {"kind": "pretrain", "dataset_id": "ds_1", "recipe": recipe, "resources": resources}
+    request = {"kind": "pretrain", "dataset_id": DATASET, "recipe": recipe, "resources": resources}
     with collecting(monkeypatch) as collector:
         with serving(host.settings) as url:
             accepted = httpx.post(f"{url}/v1/jobs", json=request, timeout=30)

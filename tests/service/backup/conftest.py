@@ -1,6 +1,6 @@
 """A service to back up, and places to restore it to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from service.core.db import Database
 from service.core.schema import migrate
 from service.core.storage import LocalStorage, Storage
 from service.stages import Stages, progress_on
-from tests.service.backup.full_service import fill, index_vectors
+from tests.service.backup.full_service import fill
 
 
 @dataclass
@@ -36,12 +36,15 @@ def silent() -> Stages:
 
 
 @pytest.fixture
-def full(create_database: Callable[[], str], tmp_path: Path) -> Iterator[Full]:
-    """A service with something of everything, alone on its database."""
+def full(postgres_url: str, database: Database, tmp_path: Path) -> Full:
+    """A service with something of everything."""
+    storage = LocalStorage(tmp_path / "storage")
+    return Full(postgres_url, database, storage, fill(database, storage), tmp_path / "backup")
+
+
+@pytest.fixture(scope="module")
+def other_url(create_database: Callable[[], str]) -> str:
+    """A database to restore to, which may have rows of an earlier test."""
     url = create_database()
     migrate(url)
-    database, storage = Database(url), LocalStorage(tmp_path / "storage")
-    blobs = fill(database, storage)
-    index_vectors(database)
-    yield Full(url, database, storage, blobs, tmp_path / "backup")
-    database.close()
+    return url

@@ -16,10 +16,10 @@ from service.backup.restoring import check_target, put_blobs, restore_rows
 from service.backup.verifying import read_verified
 from service.core import schema
 from service.core.db import sqlalchemy_url
-from service.core.schema import migrate
 from service.core.storage import LocalStorage
 from service.embedded.wheel import package_folder
 from tests.service.backup.conftest import Full, silent
+from tests.service.backup.full_service import index_vectors
 
 
 def dump(url: str, *options: str) -> list[str]:
@@ -51,25 +51,27 @@ def empty(tmp_path: Path) -> LocalStorage:
     return LocalStorage(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("is_migrated", [False, True])
 def test_a_restored_database_has_the_same_dump(
-    full: Full, create_database: Callable[[], str], empty: LocalStorage, *, is_migrated: bool
+    full: Full, create_database: Callable[[], str], empty: LocalStorage
 ) -> None:
-    """Tables, vectors and their index, rows, what identities have counted; and the storage has the same blobs."""
+    """Tables, vectors and their index, rows, what identities have counted; and the storage has the same blobs.
+
+    In an empty database, and in the one that this has filled.
+    """
     url = create_database()
-    if is_migrated:
-        migrate(url)
+    index_vectors(full.database)
     full.back_up()
-    assert restore(full, url, empty) == []
-    assert dump(url) == dump(full.url)
-    assert contents(empty) == full.blobs
+    for is_full in (False, True):
+        assert restore(full, url, empty, replace=is_full) == []
+        assert dump(url) == dump(full.url)
+        assert contents(empty) == full.blobs
     with psycopg.connect(url) as connection:
         (analyzed,) = connection.execute("select reltuples from pg_class where relname = 'emb_1'").fetchall()
     assert analyzed == (1,)
 
 
 def test_a_backup_of_an_older_release_is_brought_to_this_one(
-    full: Full, create_database: Callable[[], str], empty: LocalStorage, monkeypatch: pytest.MonkeyPatch
+    full: Full, create_database: Callable[[], str], other_url: str, empty: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its tables are made as that release had them, filled, and migrated."""
     older = create_database()
@@ -84,11 +86,10 @@ def test_a_backup_of_an_older_release_is_brought_to_this_one(
         connection.execute(text("insert into embedding_table (model_id, layer, size) values ('mdl_1', 'h', 2)"))
     monkeypatch.setattr(writing, "revisions", lambda: ["0006"])
     writing.back_up(older, empty, full.target, silent())
-    url = create_database()
-    restore(full, url, empty)
+    restore(full, other_url, empty, replace=True)
     with engine.begin() as connection:
         schema.upgrade(connection)
-    assert dump(url) == dump(older)
+    assert dump(other_url) == dump(older)
 
 
 @pytest.mark.parametrize("path", ["blobs/*/*", "snapshots/*/tables/job.copy.zst", "snapshots/*/manifest.json"])
@@ -120,28 +121,27 @@ def test_missing_files_are_named(full: Full) -> None:
         read_verified(backup, backup.find(None), lambda *_: None)
 
 
-def test_rows_are_not_deleted_unless_told(full: Full, empty: LocalStorage) -> None:
+def test_rows_are_not_deleted_unless_told(full: Full, other_url: str, empty: LocalStorage) -> None:
     """The refusal counts them and names the option; with it they are replaced, and their blobs are told."""
     full.back_up()
-    full.database.close()
-    with psycopg.connect(full.url) as connection:
+    restore(full, other_url, empty, replace=True)
+    with psycopg.connect(other_url) as connection:
         connection.execute("update image set key = 'images/other' where tenant = 'theirs'")
     with pytest.raises(NotRestored, match=r"has rows \(.*2 in image.*\): --replace deletes them all"):
-        restore(full, full.url, empty)
-    assert contents(empty) == {}
-    assert restore(full, full.url, empty, replace=True) == ["images/other"]
-    with psycopg.connect(full.url) as connection:
+        restore(full, other_url, empty)
+    assert restore(full, other_url, empty, replace=True) == ["images/other"]
+    with psycopg.connect(other_url) as connection:
         keys = connection.execute("select key from image order by 1").fetchall()
     assert keys == [("images/default",), ("images/theirs",)]
 
 
-def test_a_service_that_runs_is_not_restored(full: Full, empty: LocalStorage) -> None:
+def test_a_service_that_runs_is_not_restored(full: Full, other_url: str, empty: LocalStorage) -> None:
     """Whoever is connected would see two services."""
     full.back_up()
-    with full.database.transaction() as session:
-        session.execute(text("select 1"))
-        with pytest.raises(NotRestored, match=r"1 other sessions .* stop the API and the workers first"):
-            restore(full, full.url, empty, replace=True)
+    match = r"1 other sessions .* stop the API and the workers first"
+    with psycopg.connect(other_url), pytest.raises(NotRestored, match=match):
+        restore(full, other_url, empty, replace=True)
+    assert contents(empty) == {}
 
 
 class Forgetful(LocalStorage):
@@ -152,33 +152,30 @@ class Forgetful(LocalStorage):
             super().put_file(key, source)
 
 
-def test_a_restore_that_fails_leaves_the_rows_as_they_were(full: Full, tmp_path: Path) -> None:
+def test_a_restore_that_fails_leaves_the_rows_as_they_were(full: Full, other_url: str, tmp_path: Path) -> None:
     """The check comes before the end of the transaction."""
     full.back_up()
-    full.database.close()
-    with psycopg.connect(full.url) as connection:
-        connection.execute("delete from audit")
-    before = dump(full.url)
+    with psycopg.connect(other_url) as connection:
+        connection.execute("insert into collection (id, name) values ('col_old', 'old') on conflict do nothing")
+    before = dump(other_url)
     match = "1 blobs that rows name are not in the storage as they were: models/mdl_1/model"
     with pytest.raises(NotRestored, match=match):
-        restore(full, full.url, Forgetful(tmp_path / "forgetful"), replace=True)
-    assert dump(full.url) == before
+        restore(full, other_url, Forgetful(tmp_path / "forgetful"), replace=True)
+    assert dump(other_url) == before
 
 
-def test_what_was_lost_before_the_backup_is_no_obstacle(
-    full: Full, create_database: Callable[[], str], empty: LocalStorage
-) -> None:
+def test_what_was_lost_before_the_backup_is_no_obstacle(full: Full, other_url: str, empty: LocalStorage) -> None:
     """Everything else comes back."""
     full.storage.delete("models/mdl_1/model.onnx")
     full.back_up()
-    restore(full, create_database(), empty)
+    restore(full, other_url, empty, replace=True)
     assert contents(empty).keys() == full.blobs.keys() - {"models/mdl_1/model.onnx"}
 
 
-def test_a_newer_release_s_backup_is_refused(full: Full, create_database: Callable[[], str]) -> None:
+def test_a_newer_release_s_backup_is_refused(full: Full, other_url: str) -> None:
     """Its tables aren't known here."""
     manifest = full.back_up().model_copy(update={"revision": "9999", "release": "9.9.9"})
-    engine = create_engine(sqlalchemy_url(create_database()), poolclass=NullPool)
+    engine = create_engine(sqlalchemy_url(other_url), poolclass=NullPool)
     with engine.begin() as connection, pytest.raises(NotRestored, match=r"of revision 9999, by release 9\.9\.9"):
         check_target(connection, manifest, replace=False)
 
