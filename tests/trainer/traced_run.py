@@ -1,4 +1,4 @@
-"""`python -m trainer`, but for the export at the end, which takes longer than all else: `python traced_run.py FOLDER`."""
+"""`python -m trainer`, but for the export at the end, which takes longer than all else."""
 
 import sys
 from pathlib import Path
