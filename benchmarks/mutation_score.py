@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import device_name, num_cores, versions
+from mutmut.stats import status_by_exit_code
 
 from service.core.schema import migrate
 from service.embedded.postgres import EmbeddedPostgres
@@ -34,8 +35,8 @@ FILES = (
     *(f"service/{name}.py" for name in ("authentication", "keyring", "scopes", "rates", "limits", "admission")),
     *(f"service/core/{name}.py" for name in ("keys", "quotas", "storage", "jobs")),
 )
-CAUGHT, SURVIVED, NO_TESTS = "caught", "survived", "no tests"
-STATUSES = {0: SURVIVED, 5: SURVIVED, 33: NO_TESTS, None: "not tried"}  # of mutmut's exit codes; all others are caught
+CAUGHT = ("killed", "timeout")  # mutmut's words for what came of a mutant
+NOT_TRIED = "not checked"
 TESTS = (
     *(f"tests/service/test_{name}.py" for name in ("admission", "key_commands", "keyring", "problems", "rates")),
     *(f"tests/service/routes/test_{name}.py" for name in ("authentication", "jobs", "keys", "tenants")),
@@ -78,11 +79,21 @@ def servers() -> Iterator[dict[str, str]]:
             postgres.stop()
 
 
-def run_mutmut(tree: Path, environment: Mapping[str, str], names: Sequence[str], children: int) -> None:
-    """Try the mutants of these names, or make them only, where there is none."""
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(children), *(names or ["no such*"])]
+def make_mutants(tree: Path, environment: Mapping[str, str]) -> None:
+    """Make all and learn which tests reach them; asked to try none of them, mutmut ends with an error then."""
+    _mutmut(tree, environment, "no such*")
+
+
+def try_mutants(tree: Path, environment: Mapping[str, str], names: Sequence[str], children: int) -> None:
+    """Run the tests for the mutants of these names."""
+    if _mutmut(tree, environment, "--max-children", str(children), *names):
+        sys.exit("mutmut failed; what it printed says why")
+
+
+def _mutmut(tree: Path, environment: Mapping[str, str], *arguments: str) -> int:
     environment = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    subprocess.run(command, cwd=tree, env=environment, check=True, stdout=sys.stderr)
+    command = [sys.executable, "-m", "mutmut", "run", *arguments]
+    return subprocess.run(command, cwd=tree, env=environment, check=False, stdout=sys.stderr).returncode
 
 
 def results(tree: Path) -> dict[str, dict[str, str]]:
@@ -91,21 +102,17 @@ def results(tree: Path) -> dict[str, dict[str, str]]:
     for file in FILES:
         path = tree / "mutants" / f"{file}.meta"
         codes: dict[str, int | None] = json.loads(path.read_text())["exit_code_by_key"]
-        found[file] = {name: STATUSES.get(code, CAUGHT) for name, code in codes.items()}
+        found[file] = {name: status_by_exit_code[code] for name, code in codes.items()}
     return found
 
 
 def score(outcomes: Mapping[str, str]) -> dict[str, Any]:
     """Of the mutants that were tried, how many were caught."""
     counts = Counter(outcomes.values())
-    tried = counts[CAUGHT] + counts[SURVIVED] + counts[NO_TESTS]
-    return {
-        "mutants": len(outcomes),
-        "tried": tried,
-        "caught": counts[CAUGHT],
-        "without_tests": counts[NO_TESTS],
-        "score": round(counts[CAUGHT] / tried, 3) if tried else None,
-    }
+    tried = len(outcomes) - counts.pop(NOT_TRIED, 0)
+    caught = sum(counts[word] for word in CAUGHT)
+    about = {"mutants": len(outcomes), "tried": tried, "caught": caught, "outcomes": dict(counts)}
+    return {**about, "score": round(caught / tried, 3) if tried else None}
 
 
 def report(found: Mapping[str, Mapping[str, str]], about: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +123,8 @@ def report(found: Mapping[str, Mapping[str, str]], about: Mapping[str, Any]) -> 
     for file, row in {**files, "all": whole}.items():
         shown = "" if row["score"] is None else f"{row['score']:.0%}"
         print(f"{file:32} {row['mutants']:8} {row['tried']:6} {row['caught']:7} {shown:>6}")
-    survivors = [name for outcomes in found.values() for name, outcome in outcomes.items() if outcome == SURVIVED]
+    noticed = {*CAUGHT, NOT_TRIED}
+    survivors = [name for outcomes in found.values() for name, outcome in outcomes.items() if outcome not in noticed]
     return {**about, "all": whole, "files": files, "survivors": sorted(survivors)}
 
 
@@ -132,12 +140,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="simclr-mutants-") as name, servers() as environment:
         tree = Path(name)
         copy_tree(tree)
-        run_mutmut(tree, environment, [], options.children)
+        make_mutants(tree, environment)
         made = results(tree)
         names = sorted(name for file in options.only for name in made[file])
         if options.sample is not None and options.sample < len(names):
             names = sorted(random.Random(options.seed).sample(names, options.sample))  # noqa: S311  # no secret
-        run_mutmut(tree, environment, names, options.children)
+        try_mutants(tree, environment, names, options.children)
         about = {"processor": device_name(), "sample": options.sample, "seed": options.seed, **versions("mutmut")}
         found = report(results(tree), about)
     print(json.dumps(found))
