@@ -29,6 +29,7 @@ ROW_VERSION: ColumnElement[str] = literal_column("model.xmin::text")  # the tran
 MEMORY_FACTOR = 2  # of a loaded model over its file: ONNX Runtime keeps weights also as its kernels take them
 
 MAX_WARMED = 4
+MAX_ROWS = 1000
 
 log = structlog.get_logger(__name__)
 
@@ -137,6 +138,8 @@ class ModelCache:
                 row = session.get(Model, id_)
             if row is None:
                 return None
+            if len(self._rows) >= MAX_ROWS:  # those of deleted models among them
+                self._rows.clear()
             self._rows[id_] = (version, row)
         return self._rows[id_][1]
 

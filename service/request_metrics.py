@@ -5,6 +5,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.instruments import REQUEST_SECONDS, REQUESTS
+from service.response_start import at_start
 from service.shedding import PATHS
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -22,13 +23,11 @@ class RequestMetrics:
             return
         started_at = time.monotonic()
 
-        async def send_and_note(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                REQUESTS.add(1, method_of(scope), route_of(scope), str(message["status"]))
-                REQUEST_SECONDS.observe(time.monotonic() - started_at, method_of(scope), route_of(scope))
-            await send(message)
+        def note(message: Message) -> None:
+            REQUESTS.add(1, method_of(scope), route_of(scope), str(message["status"]))
+            REQUEST_SECONDS.observe(time.monotonic() - started_at, method_of(scope), route_of(scope))
 
-        await self.app(scope, receive, send_and_note)
+        await self.app(scope, receive, at_start(send, note))
 
 
 def method_of(scope: Scope) -> str:

@@ -5,6 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core import tracing
 from service.request_metrics import method_of, route_of
+from service.response_start import at_start
 
 
 class RequestTraces:
@@ -19,16 +20,14 @@ class RequestTraces:
             return
         status: int | None = None
 
-        async def send_and_note(message: Message) -> None:
+        def note(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+            status = message["status"]
 
         parent = Headers(scope=scope).get("traceparent")
         with tracing.span("request", parent=parent, kind="server", request_id=scope["state"]["request_id"]) as span:
             try:
-                await self.app(scope, receive, send_and_note)
+                await self.app(scope, receive, at_start(send, note))
             finally:
                 span.answer(method_of(scope), route_of(scope), status)
                 if caller := scope["state"].get("caller"):
