@@ -1,6 +1,6 @@
 """How much of what is broken on purpose the tests notice, in what guards the service: keys, limits, storage, jobs.
 
-    python benchmarks/mutation_score.py [--sample N] [--seed S] [--only service/rates.py ...] [--output FILE]
+    python benchmarks/mutation_score.py [--sample N] [--seed S] [--seconds T] [--only service/rates.py ...]
 
 mutmut makes mutants of the files below, one small change each, and runs for each the tests that reach the function. It
 changes functions and methods, not what decorates them. A mutant is caught when a test fails or takes too long. Prints a
@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,16 +85,23 @@ def make_mutants(tree: Path, environment: Mapping[str, str]) -> None:
     _mutmut(tree, environment, "no such*")
 
 
-def try_mutants(tree: Path, environment: Mapping[str, str], names: Sequence[str], children: int) -> None:
-    """Run the tests for the mutants of these names."""
-    if _mutmut(tree, environment, "--max-children", str(children), *names):
+def try_mutants(
+    tree: Path, environment: Mapping[str, str], names: Sequence[str], children: int, seconds: float | None
+) -> None:
+    """Run the tests for the mutants of these names, those with the quickest tests first, as far as the time goes."""
+    if _mutmut(tree, environment, "--max-children", str(children), *names, seconds=seconds):
         sys.exit("mutmut failed; what it printed says why")
 
 
-def _mutmut(tree: Path, environment: Mapping[str, str], *arguments: str) -> int:
+def _mutmut(tree: Path, environment: Mapping[str, str], *arguments: str, seconds: float | None = None) -> int:
     environment = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
     command = [sys.executable, "-m", "mutmut", "run", *arguments]
-    return subprocess.run(command, cwd=tree, env=environment, check=False, stdout=sys.stderr).returncode
+    with subprocess.Popen(command, cwd=tree, env=environment, stdout=sys.stderr) as process:
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # it ends the tests that run, and keeps what came of the others
+            return process.wait()
 
 
 def results(tree: Path) -> dict[str, dict[str, str]]:
@@ -135,6 +143,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--only", nargs="+", choices=FILES, default=FILES, metavar="FILE", help="only mutants of these")
     parser.add_argument("--children", type=int, default=num_cores(), help="mutants that are tried at once")
+    parser.add_argument("--seconds", type=float, help="for trying them; default: as long as it takes")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="simclr-mutants-") as name, servers() as environment:
@@ -145,8 +154,9 @@ def main() -> int:
         names = sorted(name for file in options.only for name in made[file])
         if options.sample is not None and options.sample < len(names):
             names = sorted(random.Random(options.seed).sample(names, options.sample))  # noqa: S311  # no secret
-        try_mutants(tree, environment, names, options.children)
-        about = {"processor": device_name(), "sample": options.sample, "seed": options.seed, **versions("mutmut")}
+        try_mutants(tree, environment, names, options.children, options.seconds)
+        about = {"processor": device_name(), "sample": len(names), "seed": options.seed, "seconds": options.seconds}
+        about |= versions("mutmut")
         found = report(results(tree), about)
     print(json.dumps(found))
     if options.output:
