@@ -34,6 +34,12 @@ def use_exact_texts(connection: Connection) -> None:
     connection.execute("set local extra_float_digits = 3")
 
 
+def hold_tables(connection: Connection, names: Sequence[str]) -> None:
+    """Keep tables from being dropped until the transaction ends. Raises UndefinedTable if one has been."""
+    for name in names:
+        connection.execute(SQL("lock table {} in access share mode").format(Identifier(name)))
+
+
 def dump_table(connection: Connection, folder: Path, name: str, *, with_definition: bool) -> manifest.Table:
     """Write a table's rows to its file in `folder`."""
     columns = [column for (column,) in connection.execute(COLUMNS, (name,))]

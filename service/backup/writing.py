@@ -10,7 +10,7 @@ happens between the transaction's look and the end of its copying, which has lit
 and 2 begins again: nothing is asked of the service. Later deletions do no harm, and the rows may take their time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from service.backup.errors import NotWritten
 from service.backup.folder import BackupFolder
 from service.backup.manifest import Manifest, Table, write_manifest
 from service.backup.named import log_keys, named_blobs
-from service.backup.tables import TABLES_FOLDER, Update, dump_table, use_exact_texts
+from service.backup.tables import TABLES_FOLDER, Update, dump_table, hold_tables, use_exact_texts
 from service.core.db import sqlalchemy_url
 from service.core.schema import current_revision, revisions
 from service.core.storage import Storage
@@ -74,9 +74,15 @@ def _check_revision(connection: Connection) -> None:
 
 
 def _write_snapshot(connection: Connection, copying: Copying, backup: BackupFolder, update: Update) -> Manifest | None:
-    """None if a blob was deleted between this transaction's look at the rows and the end of its copying."""
+    """None if something was deleted between this transaction's look at the rows and the end of its copying."""
     session = Session(connection)
     named, logs = named_blobs(session), log_keys(session)
+    vectors = [table_name(table) for table in session.query(EmbeddingTable).order_by(EmbeddingTable.number)]
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]  # it is one
+    try:
+        hold_tables(driver, vectors)
+    except psycopg.errors.UndefinedTable:  # tables come and go with their model, whatever a snapshot sees
+        return None
     if not copying.copy(named, update):
         return None
     copying.copy_logs(logs)
@@ -86,7 +92,7 @@ def _write_snapshot(connection: Connection, copying: Copying, backup: BackupFold
             made_at=name,
             release=version("simclr-service"),
             revision=revisions()[0],
-            tables=_write_tables(connection, folder / TABLES_FOLDER, update),
+            tables=_write_tables(driver, vectors, folder / TABLES_FOLDER, update),
             blobs=copying.found([*named, *logs]),
             lost=copying.lost(named),
         )
@@ -94,12 +100,9 @@ def _write_snapshot(connection: Connection, copying: Copying, backup: BackupFold
     return manifest
 
 
-def _write_tables(connection: Connection, folder: Path, update: Update) -> list[Table]:
+def _write_tables(driver: psycopg.Connection[Any], vectors: Sequence[str], folder: Path, update: Update) -> list[Table]:
     folder.mkdir()
-    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]  # it is one
     use_exact_texts(driver)
-    found = Session(connection).query(EmbeddingTable).order_by(EmbeddingTable.number)
-    vectors = [table_name(table) for table in found]
     names = [*(table.name for table in Base.metadata.sorted_tables), *vectors]
     tables = []
     for done, name in enumerate(names):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from service.backup import writing
 from service.backup.errors import NotWritten
@@ -90,12 +92,12 @@ def test_a_deletion_after_the_look_at_the_rows_has_another_look_taken(
         full.storage.put("jobs/newer", b"newer")
         full.storage.delete("jobs/new")
 
-    def look(session: object) -> dict[str, str]:
+    def look(session: Session) -> dict[str, str]:
         looks.append(1)
         if len(looks) == 2:  # the first of a transaction that writes
             run(full, "update checkpoint set key = 'jobs/new', sha256 = encode(sha256('new'), 'hex')")
             full.storage.put("jobs/new", b"new")
-        return named_blobs(session)  # type: ignore[arg-type]  # a session
+        return named_blobs(session)
 
     monkeypatch.setattr(writing, "named_blobs", look)
     manifest = full.back_up(Storage(full.storage.root, once("jobs/new", replace_checkpoint)))
@@ -103,6 +105,30 @@ def test_a_deletion_after_the_look_at_the_rows_has_another_look_taken(
     assert "jobs/newer" in manifest.blobs
     assert "jobs/new" not in manifest.blobs
     assert manifest.lost == {}
+
+
+def test_a_model_deleted_after_the_look_at_the_rows_has_another_look_taken(
+    full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its table of vectors is gone at once, also for a transaction that still sees its row."""
+    looks: list[int] = []
+    named_blobs = writing.named_blobs
+
+    def look(session: Session) -> dict[str, str]:
+        looks.append(1)
+        if len(looks) == 2:  # the first of a transaction that writes
+            session.execute(text("select count(*) from node"))
+            run(full, "delete from alias")
+            run(full, "delete from model")  # and of its vectors, by cascade
+            run(full, "drop table emb_1")
+            full.storage.delete("models/mdl_1")
+        return named_blobs(session)
+
+    monkeypatch.setattr(writing, "named_blobs", look)
+    manifest = full.back_up()
+    assert len(looks) == 3
+    assert "emb_1" not in {table.name for table in manifest.tables}
+    assert "models/mdl_1/model.onnx" not in manifest.blobs
 
 
 def test_deletions_that_never_end_are_told(full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
