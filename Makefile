@@ -9,10 +9,10 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 EXAMPLES ?= 50
 
-.PHONY: help setup demo experiments up docs test mutations check bench serving throughput cifar10 contract chaos lock sbom
+.PHONY: help setup demo experiments up docs test mutations check bench serving throughput cifar10 contract chaos lock sbom mutation-score
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: .venv/.ready ## the environment, in .venv (PyTorch is a download of several GB)
 
@@ -43,6 +43,9 @@ test: setup ## all tests, with a real PostgreSQL, Redis and HTTP
 
 mutations: setup ## break the mathematics line by line: the tests have to notice each
 	$(BIN)/python -m tests.mutations
+
+mutation-score: setup ## mutants of what guards the service (keys, limits, storage, jobs), and how many the tests notice
+	$(BIN)/python benchmarks/mutation_score.py
 
 check: setup ## what CI runs: format, lint, types, import contracts, tests, mutations
 	$(BIN)/ruff format --check .

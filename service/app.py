@@ -14,6 +14,7 @@ from service.authentication import Authentication
 from service.caller import NOBODY
 from service.classifiers import ClassifierCache
 from service.content_types import ContentTypes
+from service.core import tracing
 from service.core.db import Database
 from service.core.settings import Settings, get_settings
 from service.core.storage import LocalStorage, open_storage
@@ -24,6 +25,7 @@ from service.keyring import Keyring
 from service.limits import BodyLimit
 from service.request_ids import RequestIds
 from service.request_metrics import RequestMetrics
+from service.request_traces import RequestTraces
 from service.routes import (
     aliases,
     analysis,
@@ -154,6 +156,8 @@ def _add_middleware(app: FastAPI, settings: Settings, operations: Operations) ->
             allow_headers=["*"],
             expose_headers=["*"],
         )
+    if tracing.is_on():
+        app.add_middleware(RequestTraces)
     app.add_middleware(RequestIds)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics)

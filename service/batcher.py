@@ -25,11 +25,15 @@ MAX_BATCH = 64
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors (M, D) float32, and how long their images waited and were computed; the longest of their batches."""
+    """Vectors (M, D) float32; how long their images waited and were computed, and among how many.
+
+    Of several batches the most of each.
+    """
 
     vectors: NDArray[np.float32]
     queue_seconds: float
     compute_seconds: float
+    num_in_batch: int
 
 
 @dataclass
@@ -68,6 +72,7 @@ class Batcher:
             np.concatenate([result.vectors for result in results]),
             max(result.queue_seconds for result in results),
             max(result.compute_seconds for result in results),
+            max(result.num_in_batch for result in results),
         )
 
     def _enter(self, embedder: Embedder, images: NDArray[np.uint8], layer: str) -> _Part:
@@ -117,7 +122,7 @@ class Batcher:
             if not part.done.done():
                 queue_seconds = started_at - part.entered_at
                 STAGE_SECONDS.observe(queue_seconds, "queue")
-                part.done.set_result(Embedded(vectors[start:stop], queue_seconds, compute_seconds))
+                part.done.set_result(Embedded(vectors[start:stop], queue_seconds, compute_seconds, len(images)))
             start = stop
 
     def close(self) -> None:

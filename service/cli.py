@@ -14,15 +14,18 @@ from pydantic import ValidationError
 
 from service import event_stream
 from service.commands import datasets, images, jobs, models
+from service.commands.backup import backup, restore
 from service.commands.doctor import doctor
 from service.commands.embed import embed
 from service.commands.nodes import nodes
 from service.commands.search import classify, search
 from service.commands.train import train
+from service.core import tracing
 from service.core.bucket import UnusableStorage, create_bucket
 from service.core.log import configure_logging
 from service.core.schema import UnusableDatabase, migrate
 from service.core.settings import Settings, get_settings
+from service.core.tracing import TracingUnavailable
 from service.demo import demo
 from service.experiments import experiments
 from service.instance import needs_keys
@@ -53,7 +56,7 @@ def _failures_in_one_line() -> Iterator[None]:
     """What the user can mend ends the command with status 1 and a message, without a traceback."""
     try:
         yield
-    except (StartFailed, UnusableDatabase, UnusableStorage) as error:
+    except (StartFailed, UnusableDatabase, UnusableStorage, TracingUnavailable) as error:
         _fail(str(error))
     except ValidationError as error:
         _fail(
@@ -88,6 +91,7 @@ def up(
     """Run the whole service on this machine until Ctrl-C."""
     configure_logging()
     with _failures_in_one_line():
+        tracing.check()
         settings = get_settings()
         if data_dir is not None:
             settings = settings.model_copy(update={"data_dir": data_dir})
@@ -101,6 +105,7 @@ def api(host: Host = "127.0.0.1", port: Port = 8000, *, allow_network: AllowNetw
     with _failures_in_one_line():
         settings = _settings_naming("database_url", "redis_url")
         with_keys = needs_keys(host, settings.auth, allow_network=allow_network)
+        tracing.start("api")
     configure_logging()
     from service.app import create_app  # noqa: PLC0415  # takes a second, which the other commands needn't wait for
     from service.request_heads import BoundedHeads  # noqa: PLC0415
@@ -135,6 +140,7 @@ def worker() -> None:
     """Run a worker, which trains and indexes, on the servers that the settings name."""
     with _failures_in_one_line():
         _settings_naming("database_url", "redis_url")
+        tracing.check()
     # The service never imports the trainer: this process becomes it.
     os.execv(WORKER_COMMAND[0], WORKER_COMMAND)  # noqa: S606  # no shell wanted
 
@@ -158,7 +164,7 @@ app.command()(demo)
 app.command()(experiments)
 for name, part in (("datasets", datasets), ("jobs", jobs), ("models", models), ("images", images)):
     app.add_typer(part.app, name=name)
-for command in (train, embed, search, classify, nodes, doctor):
+for command in (train, embed, search, classify, nodes, doctor, backup, restore):
     app.command()(command)
 
 if __name__ == "__main__":

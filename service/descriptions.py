@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -46,5 +47,8 @@ def describe_models(session: Session, models: Sequence[Model]) -> list[ModelOut]
 
 def _in_order(model: Model) -> dict[str, int]:
     """The model's layers first to last: the database's JSON has no order. Without a head z is h, and comes last."""
-    order = (*layer_names(PretrainRecipe.model_validate(model.recipe)), "z")
+    try:
+        order = (*layer_names(PretrainRecipe.model_validate(model.recipe)), "z")
+    except ValidationError:  # an older release's, of other rules: it has h and z alone
+        return dict(sorted(model.layers.items()))
     return dict(sorted(model.layers.items(), key=lambda layer: order.index(layer[0])))

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.admission import DECODING, Admission, Ticket
 from service.batcher import Batcher
+from service.core import tracing
 from service.core.db import Database
 from service.core.errors import Invalid, ServiceError, Undecodable
 from service.core.settings import Settings
@@ -37,6 +38,7 @@ class Timings:
 
     seconds: dict[str, float] = field(default_factory=lambda: {"queue": 0.0, "decode": 0.0, "compute": 0.0})
     num_cached: int = 0
+    num_in_batch: int = 0  # of the largest batch
     started_at: float = field(default_factory=time.monotonic)
 
     def header(self) -> dict[str, str]:
@@ -49,6 +51,13 @@ class Timings:
         """Add stages that passed at the same time."""
         for name in self.seconds:
             self.seconds[name] += max((part.seconds[name] for part in parts), default=0.0)
+
+    def trace(self) -> None:
+        """Make spans of the stages of one image, the last of which has just ended."""
+        decode, queue, compute = (self.seconds[name] for name in ("decode", "queue", "compute"))
+        tracing.passed("decode", decode, seconds_ago=queue + compute)
+        tracing.passed("queue", queue, seconds_ago=compute)
+        tracing.passed("compute", compute, images_in_batch=self.num_in_batch)
 
 
 class Embedding:
@@ -100,6 +109,7 @@ class Embedding:
         embedded = await self._batcher.embed(model.embedder, inputs, layer)
         timings.seconds["queue"] += embedded.queue_seconds
         timings.seconds["compute"] += embedded.compute_seconds
+        timings.num_in_batch = max(timings.num_in_batch, embedded.num_in_batch)
         return embedded.vectors
 
     async def embed(
@@ -124,14 +134,17 @@ class Embedding:
         missing = [i for i, outcome in enumerate(outcomes) if outcome is None]
         timings.num_cached += len(contents) - len(missing)
         IMAGES.add(len(contents) - len(missing), "cache")
-        with self.admitted([contents[i] for i in missing], model) as ticket:
-            parts = [Timings() for _ in missing]
+        parts = [Timings() for _ in missing]
+        traced = tracing.span("embed", images=len(contents), images_cached=len(contents) - len(missing))
+        with traced, self.admitted([contents[i] for i in missing], model) as ticket:
             work = (
                 self._one(contents[i], keys[i], model, ticket, part) for i, part in zip(missing, parts, strict=True)
             )
             for i, outcome in zip(missing, await asyncio.gather(*work), strict=True):
                 outcomes[i] = outcome
             IMAGES.add(len(missing), "model")
+            if parts:  # they pass side by side: those of the one that took longest tell of all
+                max(parts, key=lambda part: sum(part.seconds.values())).trace()
         timings.add_longest(parts)
         return [outcome for outcome in outcomes if outcome is not None]
 

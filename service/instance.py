@@ -1,4 +1,7 @@
-"""What `simclr up` makes sure of before anything starts: its data folder is its own, its address is free and safe."""
+"""What `simclr up` makes sure of before anything starts: its data folder is its own, its address is free and safe.
+
+And where other commands on the same machine find its database.
+"""
 
 import errno
 import fcntl
@@ -11,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from service.core.settings import Settings
+from service.embedded.postgres import running_url
 from service.process import StartFailed
 
 PORT_TIMEOUT_SECONDS = 1  # an API that was killed a moment ago may still hold its port
@@ -41,6 +46,16 @@ def only_instance(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def reachable_database(settings: Settings, data_dir: Path | None) -> str:
+    """URL of the settings' database, or where a data folder is named of the `simclr up` that runs on it.
+
+    Raises StartFailed where none does.
+    """
+    if settings.database_url and data_dir is None:
+        return settings.database_url
+    return running_url((data_dir or settings.data_dir) / "postgres")
 
 
 def needs_keys(host: str, auth: Literal["auto", "on", "off"], *, allow_network: bool) -> bool:

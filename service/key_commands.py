@@ -23,7 +23,7 @@ from service.core.keys import SCOPES, create_key, revoke_key
 from service.core.quotas import NO_LIMITS, Limits
 from service.core.settings import get_settings
 from service.core.tables import DEFAULT_TENANT, ApiKey
-from service.embedded.postgres import running_url
+from service.instance import reachable_database
 from service.process import StartFailed
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -85,7 +85,7 @@ def revoke(key_id: str, data_dir: DataDir = None) -> None:
 def _connected(data_dir: Path | None) -> Iterator[Database]:
     """The database; what goes wrong ends the command with one line."""
     try:
-        with closing(Database(_database_url(data_dir))) as database:
+        with closing(Database(reachable_database(get_settings(), data_dir))) as database:
             yield database
     except AWAY as error:
         _fail(f"the database doesn't answer: {error}")
@@ -98,13 +98,6 @@ def _connected(data_dir: Path | None) -> Iterator[Database]:
         _fail(f"--limits: {'.'.join(map(str, first['loc']))}: {first['msg']}")
     except (StartFailed, ValueError) as error:
         _fail(str(error))
-
-
-def _database_url(data_dir: Path | None) -> str:
-    settings = get_settings()
-    if settings.database_url and data_dir is None:
-        return settings.database_url
-    return running_url((data_dir or settings.data_dir) / "postgres")
 
 
 def _instant(duration: str) -> datetime:

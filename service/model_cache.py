@@ -29,6 +29,7 @@ from service.scheduling import giving_way
 MEMORY_FACTOR = 2  # of a loaded model over its file: ONNX Runtime keeps weights also as its kernels take them
 
 MAX_WARMED = 4
+MAX_ROWS = 1000
 
 log = structlog.get_logger(__name__)
 
@@ -121,12 +122,15 @@ class ModelCache:
         now = await self._names.find(name)
         if now is None:
             return None
-        if self._rows.get(now.model_id, ("",))[0] != now.xmin:
+        version, row = self._rows.get(now.model_id, ("", None))
+        if version != now.xmin:
             row = await run_in_threadpool(self._read, name.tenant, now.model_id)
             if row is None:
                 return None
+            if len(self._rows) >= MAX_ROWS:  # those of deleted models among them
+                self._rows.clear()
             self._rows[now.model_id] = (now.xmin, row)
-        return self._rows[now.model_id][1]
+        return row
 
     def _read(self, tenant: str, model_id: str) -> Model | None:
         with self._database.of(tenant).transaction() as session:

@@ -5,6 +5,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.ids import new_id
+from service.response_start import at_start
 
 HEADER = "X-Request-Id"
 
@@ -23,9 +24,7 @@ class RequestIds:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)  # the server runs each request in a context
 
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
-            await send(message)
+        def add_id(message: Message) -> None:
+            MutableHeaders(scope=message)[HEADER] = request_id
 
-        await self.app(scope, receive, send_with_id)
+        await self.app(scope, receive, at_start(send, add_id))

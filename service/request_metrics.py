@@ -5,6 +5,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.instruments import REQUEST_SECONDS, REQUESTS
+from service.response_start import at_start
 from service.shedding import PATHS
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -22,17 +23,20 @@ class RequestMetrics:
             return
         started_at = time.monotonic()
 
-        async def send_and_note(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                method = scope["method"] if scope["method"] in METHODS else "other"
-                REQUESTS.add(1, method, _route(scope), str(message["status"]))
-                REQUEST_SECONDS.observe(time.monotonic() - started_at, method, _route(scope))
-            await send(message)
+        def note(message: Message) -> None:
+            REQUESTS.add(1, method_of(scope), route_of(scope), str(message["status"]))
+            REQUEST_SECONDS.observe(time.monotonic() - started_at, method_of(scope), route_of(scope))
 
-        await self.app(scope, receive, send_and_note)
+        await self.app(scope, receive, at_start(send, note))
 
 
-def _route(scope: Scope) -> str:
+def method_of(scope: Scope) -> str:
+    """One of HTTP's, or `other`."""
+    method: str = scope["method"]
+    return method if method in METHODS else "other"
+
+
+def route_of(scope: Scope) -> str:
     """The template of its path; what was refused before a route was found has a path without parameters."""
     if "route" in scope:
         path: str = scope["route"].path

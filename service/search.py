@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.collections import find_collection
-from service.core import vectors
+from service.core import tracing, vectors
 from service.core.errors import Conflict, Invalid, NotFound
 from service.core.exact_search import Hit
 from service.core.nearest import nearest
@@ -110,11 +110,13 @@ class Searcher:
 
     async def answer(self, questions: Sequence[Question], options: SearchOptions) -> list[Neighbors]:
         """The neighbours for each question, all in one transaction."""
-        return await run_in_threadpool(self._answer, questions, options)
+        with tracing.span("search", queries=len(questions), k=options.k, exact=options.exact):
+            return await run_in_threadpool(self._answer, questions, options)
 
     async def answer_in_groups(self, question: Question, options: SearchOptions) -> Groups:
         """The labels nearest to a question, with their images."""
-        return await run_in_threadpool(self._answer_in_groups, question, options)
+        with tracing.span("search", queries=1, k=options.k, exact=options.exact, grouped=True):
+            return await run_in_threadpool(self._answer_in_groups, question, options)
 
     def _answer(self, questions: Sequence[Question], options: SearchOptions) -> list[Neighbors]:
         with self._services.database.transaction() as session:

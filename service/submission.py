@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from models.config import PretrainRecipe
@@ -31,7 +32,7 @@ Row = TypeVar("Row", Collection, Dataset, Model)
 
 
 def check_request(session: Session, request: AnyJobRequest) -> None:
-    """Raises Invalid with the field at fault, or Conflict (`dataset_not_ready`, `not_indexed`).
+    """Raises Invalid with the field at fault, or Conflict (`dataset_not_ready`, `not_indexed`, `unreadable_model`).
 
     The rows stay locked against deletion until the transaction ends, so that the job's references hold.
     """
@@ -41,7 +42,7 @@ def check_request(session: Session, request: AnyJobRequest) -> None:
             _row(session, Collection, "recipe.collection_id", request.recipe.collection_id)
             find_vectors(session, model.id, request.recipe.layer)
             return
-        _check_layers(request, PretrainRecipe.model_validate(model.recipe))
+        _check_layers(request, _recipe_of(model))
     if request.dataset_id is None:
         return
     dataset = _row(session, Dataset, "dataset_id", request.dataset_id)
@@ -64,6 +65,17 @@ def _row(session: Session, table: type[Row], field: str, id_: str) -> Row:
     if row is None:
         raise _invalid(field, f"there is no {table.__name__.lower()} {id_}")
     return row
+
+
+def _recipe_of(model: Model) -> PretrainRecipe:
+    try:
+        return PretrainRecipe.model_validate(model.recipe)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise Conflict(
+            f"the model {model.id} was made by an older release, whose {field} this one hasn't got: pretrain another",
+            code="unreadable_model",
+        ) from error
 
 
 def _obstacle(request: AnyJobRequest, classes: list[str], splits: dict[str, Any]) -> str | None:

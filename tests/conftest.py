@@ -1,6 +1,8 @@
 """The real servers that the tests run against: one embedded PostgreSQL and one Valkey a session."""
 
 import itertools
+import os
+import secrets
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -32,7 +34,10 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_url(server_folder: Path) -> Iterator[str]:
-    """A migrated database on a server of its own."""
+    """A migrated database on a server of its own, or a new one on the server that the environment names."""
+    if shared := os.environ.get("TESTS_POSTGRES_URL"):
+        yield _copy_of(shared)
+        return
     server = EmbeddedPostgres(server_folder / "postgres", server_folder / "postgres.log")
     url = server.start()
     migrate(url)
@@ -40,9 +45,20 @@ def postgres_url(server_folder: Path) -> Iterator[str]:
     server.stop()
 
 
+def _copy_of(url: str) -> str:
+    """A migrated database beside the one at `url`, which nobody is connected to."""
+    name = f"tests_{os.getpid()}_{secrets.token_hex(4)}"
+    with psycopg.connect(url.replace("/postgres?", "/template1?"), autocommit=True) as connection:
+        connection.execute(f"create database {name} template postgres")
+    return url.replace("/postgres?", f"/{name}?")
+
+
 @pytest.fixture(scope="session")
 def redis_url(server_folder: Path) -> Iterator[str]:
-    """A Valkey server."""
+    """A Valkey server, or the one that the environment names."""
+    if shared := os.environ.get("TESTS_REDIS_URL"):
+        yield shared
+        return
     server = EmbeddedValkey(server_folder / "valkey", server_folder / "valkey.log")
     yield server.start()
     server.stop()

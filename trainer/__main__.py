@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from service.core import tracing
 from trainer.export import run_export
 from trainer.finetune import finetune
 from trainer.loop import Interrupted, pretrain
@@ -50,17 +51,20 @@ def main(path: Path, *, collective_seconds: float = COLLECTIVE_SECONDS) -> int:
     run = RunFolder(path)
     spec = run.spec()
     kind = spec.kind
+    tracing.start("trainer")
     try:
-        if kind == "pretrain":
-            _pretrain(run, spec, collective_seconds)
-        elif kind == "finetune":
-            run.succeed(finetune(run, _stop_on_sigterm()))
-        else:
-            run.succeed((run_export if kind == "export" else PROBES[kind])(run))
+        with tracing.span("rank", parent=tracing.inherited(), rank=int(os.environ.get("RANK", "0")), job_kind=kind):
+            if kind == "pretrain":
+                _pretrain(run, spec, collective_seconds)
+            elif kind == "finetune":
+                run.succeed(finetune(run, _stop_on_sigterm()))
+            else:
+                run.succeed((run_export if kind == "export" else PROBES[kind])(run))
     except Interrupted:
         return INTERRUPTED
     except PeerLost as error:
         print(error, file=sys.stderr, flush=True)  # noqa: T201  # into the log
+        tracing.stop()  # nothing runs at this exit
         # The groups' threads still wait for the lost rank; to end orderly beside them aborts now and then.
         os._exit(PEER_SILENT if error.silent else PEER_GONE)
     except RunError as error:

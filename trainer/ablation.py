@@ -86,6 +86,7 @@ def _submit(
         parent_id=ablation.id,
         cell=cell,
         tenant=ablation.tenant,
+        traceparent=ablation.traceparent,
     )
 
 

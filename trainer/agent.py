@@ -15,11 +15,12 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
+from contextlib import AbstractContextManager
 
 import structlog
 from sqlalchemy.orm import Session
 
-from service.core import jobs
+from service.core import jobs, tracing
 from service.core.errors import ServiceError
 from service.core.tables import Job, Placement
 from trainer import publish
@@ -79,20 +80,35 @@ class Agent:
         log = logger.bind(job_id=self.job_id, attempt=self.attempt)
         try:
             job, placement = self.lease.claim()
-            log.info("attempt begins", kind=job.kind, node_rank=placement.node_rank)
-            try:
-                ending = self._attempt(job, placement)
-            finally:
-                self._store_log(placement.node_rank)
-            self.lease.relay_rest()
-            job = self.lease.persist(ending)
-            log.info("attempt over", status=job.status)
+            with self._span(job, placement) as span:
+                log.info("attempt begins", kind=job.kind, node_rank=placement.node_rank)
+                try:
+                    ending = self._attempt(job, placement)
+                finally:
+                    self._store_log(placement.node_rank)
+                self.lease.relay_rest()
+                job = self.lease.persist(ending)
+                log.info("attempt over", status=job.status)
+                span.note(status=job.status)
             if job.status == "succeeded":
                 self._delete_old_checkpoints()
         except (jobs.Fenced, LeaseLost) as reason:
             log.warning("attempt dropped", reason=str(reason))
         finally:
             shutil.rmtree(self.run_folder.path, ignore_errors=True)
+
+    def _span(self, job: Job, placement: Placement) -> AbstractContextManager[tracing.Span]:
+        return tracing.span(
+            "attempt",
+            parent=job.traceparent,
+            kind="consumer",
+            job_id=job.id,
+            attempt=job.attempt,
+            job_kind=job.kind,
+            tenant=job.tenant,
+            node=placement.node_name,
+            node_rank=placement.node_rank,
+        )
 
     def _attempt(self, job: Job, placement: Placement) -> Ending:
         """All but the last transaction, which is returned. Raises Fenced and LeaseLost."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from service.core import tracing
 from trainer.ranks import ALONE, Ranks
 from trainer.run import write_atomically
 
@@ -20,13 +21,15 @@ KEPT = 2
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Write the state after `step` steps and forget all but the newest two."""
-    buffer = io.BytesIO()
-    torch.save({"step": step, **state}, buffer)
-    content = buffer.getvalue()
-    path = folder / f"step-{step:08d}.pt"
-    write_atomically(path, content)
-    manifest = {"step": step, "sha256": hashlib.sha256(content).hexdigest(), "num_bytes": len(content)}
-    write_atomically(path.with_suffix(".json"), json.dumps(manifest).encode())
+    with tracing.span("checkpoint", step=step) as span:
+        buffer = io.BytesIO()
+        torch.save({"step": step, **state}, buffer)
+        content = buffer.getvalue()
+        path = folder / f"step-{step:08d}.pt"
+        write_atomically(path, content)
+        manifest = {"step": step, "sha256": hashlib.sha256(content).hexdigest(), "num_bytes": len(content)}
+        write_atomically(path.with_suffix(".json"), json.dumps(manifest).encode())
+        span.note(num_bytes=len(content))
     for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
         old.unlink()
         old.with_suffix(".pt").unlink(missing_ok=True)

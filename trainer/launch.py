@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.core import tracing
 from service.core.child import child_command
 from trainer.run import INTERRUPTED, PEER_GONE, PEER_SILENT, RunFolder, write_atomically
 
@@ -32,8 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     options, command = _parse(arguments)
     asked_to_stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
-    ranks = {options.first_rank + i: _start(command, options, i) for i in range(options.processes)}
-    codes = _wait(ranks, asked_to_stop)
+    tracing.start("trainer")
+    with tracing.span("launch", parent=tracing.inherited(), first_rank=options.first_rank, ranks=options.processes):
+        ranks = {options.first_rank + i: _start(command, options, i) for i in range(options.processes)}
+        codes = _wait(ranks, asked_to_stop)
     losses = {rank: code for rank, code in codes.items() if code not in {0, INTERRUPTED}}
     if losses:
         rank = min(losses, key=lambda rank: losses[rank] in {PEER_GONE, PEER_SILENT})  # of equals the first to end
@@ -66,7 +69,7 @@ def _start(command: Sequence[str], options: argparse.Namespace, local_rank: int)
     }
     return subprocess.Popen(  # noqa: S603  # the command is one of ours
         child_command(command, on_parent_death=signal.SIGKILL),
-        env=os.environ | {name: str(value) for name, value in environment.items()},
+        env=os.environ | {name: str(value) for name, value in environment.items()} | tracing.handed_on(),
     )
 
 

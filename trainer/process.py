@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from service.core import tracing
 from service.core.child import child_command
 from service.core.settings import Settings
 from service.core.tables import Job, Placement
@@ -53,7 +54,7 @@ def command_line(command: Sequence[str], job: Job, placement: Placement, run: Ru
 
 def environment(settings: Settings, kind: str, placement: Placement) -> dict[str, str]:
     """The worker's environment; only an index job gets its settings, and with them the database."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")} | tracing.handed_on()
     if kind == "index":
         values = settings.model_dump(mode="json").items()
         texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in values}

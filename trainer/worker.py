@@ -13,6 +13,7 @@ from typing import Any
 
 from celery import signals
 
+from service.core import tracing
 from service.core.log import configure_logging
 from service.core.queue import node_queue
 from service.core.settings import get_settings
@@ -79,6 +80,7 @@ def _keep_logging(**_: Any) -> None:
 
 def main(commands: Mapping[str, Sequence[str]] = COMMANDS) -> int:
     """Run the worker that the settings describe."""
+    tracing.start("worker")
     configure_logging()
     return run_worker(open_host(get_settings(), commands))
 

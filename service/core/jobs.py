@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.core import tracing
 from service.core.db import tenant_of
 from service.core.errors import Conflict, NotFound
 from service.core.ids import new_id
@@ -69,10 +70,11 @@ def submit(
     parent_id: str | None = None,
     cell: dict[str, Any] | None = None,
     tenant: str | None = None,
+    traceparent: str | None = None,
 ) -> Job:
     """Queue a job; with an idempotency key that its tenant used before, return the job that it made.
 
-    The tenant need not be given where the session is bound to one.
+    The tenant need not be given where the session is bound to one, nor the trace where it is the current one.
 
     Raises Conflict (`idempotency_mismatch`) if the key was used for a request with another sha256.
     """
@@ -90,6 +92,7 @@ def submit(
         request_sha256=request_sha256,
         parent_id=parent_id,
         cell=null() if cell is None else cell,
+        traceparent=traceparent or tracing.traceparent(),
     )
     unless_known = statement.on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
     job = session.scalars(unless_known.returning(Job)).one_or_none()

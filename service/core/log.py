@@ -5,11 +5,14 @@ import sys
 
 import structlog
 
+from service.core import tracing
+
 
 def configure_logging() -> None:
     """Send the standard library's and structlog's records through one renderer. Call once a process."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.add_ids,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -136,6 +136,7 @@ class Job(Owned, Base):
         ForeignKey("job.id", ondelete="CASCADE")
     )  # the ablation it belongs to
     cell: Mapped[dict[str, Any] | None]  # of a child: {"values": {field: value}, "seed"}
+    traceparent: Mapped[str | None] = mapped_column(sort_order=2)  # the trace that it belongs to (tracing.py)
 
 
 class JobEvent(Base):

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import event_stream
-from service.core import jobs
+from service.core import jobs, tracing
 from service.core.errors import NotFound
 from service.core.keys import READ, TRAIN
 from service.core.quotas import Limits, check_gpu_seconds, check_jobs
@@ -114,7 +114,10 @@ def _submit(session: Session, limits: Limits, request: AnyJobRequest, idempotenc
             return job
     check_request(session, request)
     _check_quotas(session, limits, request.resources.device)
-    return jobs.submit(session, **fields, idempotency_key=idempotency_key, request_sha256=request_sha256)
+    with tracing.span("submit job", kind="producer", job_kind=request.kind) as span:
+        job = jobs.submit(session, **fields, idempotency_key=idempotency_key, request_sha256=request_sha256)
+        span.note(job_id=job.id)
+    return job
 
 
 @router.get(

@@ -72,6 +72,18 @@ def test_decoders_give_way() -> None:
     assert with_pool(use, num_decoders=2) == [os.SCHED_BATCH] * 2
 
 
+def test_decoders_keep_their_memory() -> None:
+    """Their environment says how to glibc, which reads it when they start."""
+
+    async def use(pool: DecodingPool) -> dict[str, str]:
+        await pool.start()
+        (child,) = children()
+        return child.environ()
+
+    environment = with_pool(use, num_decoders=1)
+    assert {name: environment.get(name) for name in decoding.KEEP_MEMORY} == decoding.KEEP_MEMORY
+
+
 def test_inputs_are_those_of_training_and_indexing() -> None:
     """Bit for bit what those store and make of it, of a JPEG that is decoded reduced too; sizes are the file's."""
     sizes = {"png": (21, 34), "jpeg": (600, 700), "webp": (21, 34)}

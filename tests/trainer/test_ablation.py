@@ -186,3 +186,12 @@ def test_an_ablation_without_a_result_fails_and_says_why(database: Database, abl
         "failed",
         {"code": "nothing_measured", "message": "none of its runs succeeded: non_finite_loss"},
     )
+
+
+def test_the_parts_belong_to_the_trace_of_the_whole(database: Database) -> None:
+    """They are queued by the scheduler, long after the request."""
+    recipe = AblationRecipe.model_validate({"grid": GRID, "seeds": [0]}).model_dump(mode="json")
+    fields = {"recipe": recipe, "traceparent": "00-trace-span-01"}
+    ablation = submit(database, "ablation", dataset_id=add_dataset(database), **fields)
+    look(database)
+    assert [child.traceparent for child in children(database, ablation)] == ["00-trace-span-01"] * 4

@@ -12,6 +12,7 @@ from service.core import jobs
 from service.core.db import Database
 from service.core.errors import Conflict, NotFound
 from service.core.tables import Checkpoint, Dataset, Job, JobEvent, Placement
+from tests.service.conftest import add_model
 
 
 def submit(database: Database, **fields: Any) -> Job:
@@ -100,13 +101,14 @@ def test_a_job_that_no_agent_has_claimed_is_cancelled_at_once(database: Database
         assert session.scalar(select(Placement.ended_at)) is not None
 
 
-def add_placement(database: Database, job: Job, *, claimed: bool) -> None:
+def add_placement(database: Database, job: Job, *, claimed: bool, node_rank: int = 0, token: str = "t") -> None:
     """A placement of the job's attempt."""
     with database.transaction() as session:
         session.add(
             Placement(
-                job_id=job.id, attempt=job.attempt, node_rank=0, node_name="n", slot="cpu", num_slots=1, token="t",
-                lease_until=func.now(), claimed_at=func.now() if claimed else None,
+                job_id=job.id, attempt=job.attempt, node_rank=node_rank, token=token,
+                node_name="n", slot="cpu", num_slots=1, lease_until=func.now(),
+                claimed_at=func.now() if claimed else None,
             )
         )  # fmt: skip
 
@@ -256,6 +258,80 @@ def test_only_a_failed_or_cancelled_job_whose_input_is_there_can_be_resumed(data
         jobs.request_cancel(session, job.id)
     with pytest.raises(Conflict, match="was deleted"), database.transaction() as session:
         jobs.resume(session, job.id)
+
+
+@pytest.mark.parametrize(
+    ("kind", "has", "can_resume"),
+    [
+        ("index", {"model"}, True),
+        ("map", {"model"}, True),
+        ("pretrain", {"dataset"}, True),
+        ("ingest", {"dataset"}, True),
+        ("ablation", {"dataset"}, True),
+        ("linear_probe", {"dataset", "model"}, True),
+        ("pretrain", set(), False),
+        ("linear_probe", {"model"}, False),
+        ("linear_probe", {"dataset"}, False),
+        ("export", {"dataset"}, False),
+    ],
+)
+def test_what_a_job_needs_has_to_be_there_when_it_is_resumed(
+    database: Database, kind: str, has: set[str], *, can_resume: bool
+) -> None:
+    """A job of the index or a map has no data set, pretraining and its like have no model, the others have both."""
+    dataset_id = add_dataset(database, "ready") if "dataset" in has else None
+    with database.transaction() as session:
+        model_id = add_model(session).id if "model" in has else None
+    job = running(database, kind=kind, dataset_id=dataset_id, model_id=model_id)
+    held(database, job, jobs.fail, "broken", "it broke")
+    with database.transaction() as session:
+        if can_resume:
+            assert jobs.resume(session, job.id).status == "queued"
+        else:
+            with pytest.raises(Conflict, match="was deleted"):
+                jobs.resume(session, job.id)
+
+
+def test_a_resumed_job_has_all_its_attempts_again(database: Database) -> None:
+    """Those without progress are counted from the resume on."""
+    dataset_id = add_dataset(database, "ready")
+    job = running(database, kind="pretrain", dataset_id=dataset_id)
+    held(database, job, jobs.lose, "rank_killed", "killed", max_attempts=3)
+    with database.transaction() as session:
+        again = jobs.start(session, session.get_one(Job, job.id))
+    held(database, again, jobs.fail, "broken", "it broke")
+    with database.transaction() as session:
+        assert session.get_one(Job, job.id).attempts_without_progress == 1
+        assert jobs.resume(session, job.id).attempts_without_progress == 0
+
+
+def test_a_job_that_is_given_back_says_why(database: Database) -> None:
+    """The reason is in its event."""
+    job = running(database)
+    held(database, job, jobs.requeue, "worker_stopped")
+    assert statuses(database, job.id)[-1] == ("queued", "worker_stopped")
+
+
+def test_a_cancelled_gang_ends_with_the_last_node_that_leaves(database: Database) -> None:
+    """Until then some of its processes may run."""
+    job = running(database)
+    for rank in (0, 1):
+        add_placement(database, job, claimed=True, node_rank=rank, token=f"t{rank}")
+    with database.transaction() as session:
+        jobs.request_cancel(session, job.id)
+    assert held(database, job, jobs.leave, "t0").status == "cancelling"
+    assert held(database, job, jobs.leave, "t1").status == "cancelled"
+
+
+def test_a_cancelled_ablation_takes_its_unfinished_parts_along(database: Database) -> None:
+    """Those that have ended stay as they are."""
+    ablation = running(database, kind="ablation")
+    ended, waiting = (submit(database, parent_id=ablation.id).id for _ in range(2))
+    with database.transaction() as session:
+        jobs.request_cancel(session, ended)
+        jobs.request_cancel(session, ablation.id)
+        assert session.get_one(Job, waiting).status == "cancelled"
+    assert len(statuses(database, ended)) == 2
 
 
 def test_a_reader_of_events_misses_none_while_many_write(database: Database) -> None:

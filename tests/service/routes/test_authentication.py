@@ -97,6 +97,7 @@ def test_a_scope_opens_its_own_operations_alone(api: httpx.Client, database: Dat
         if response.status_code == 403:
             assert response.json()["code"] == "forbidden"
             assert f"`{needed}`" in response.json()["detail"]
+            assert "WWW-Authenticate" not in response.headers  # another key's scope, not another way to sign in
 
 
 def test_admin_opens_all(api: httpx.Client, database: Database) -> None:
