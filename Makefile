@@ -7,7 +7,7 @@ DATA_DIR ?= simclr-data
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help setup demo experiments up test mutations check bench serving throughput cifar10 chaos lock sbom
+.PHONY: help setup demo experiments up test mutations check bench serving throughput cifar10 chaos load lock sbom
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -59,8 +59,11 @@ throughput: setup ## images/s of training beside its step alone and beside light
 cifar10: setup ## top-1 on CIFAR-10 by epochs, and with labels; DATA=archive of train/CLASS/*.jpg and test/CLASS/*.jpg
 	$(BIN)/python benchmarks/cifar10.py --data "$(DATA)"
 
-chaos: setup ## kill every part of a service with two worker nodes, and see what becomes of its jobs
+chaos: setup ## kill every part of the service, fill its disk, storm its door: which promises are kept, in five minutes
 	$(BIN)/python benchmarks/chaos.py
+
+load: setup ## five minutes of everything at once against an API: does it stay well, and keep its size?
+	$(BIN)/python benchmarks/mixed_load.py
 
 UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header
