@@ -9,7 +9,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 EXAMPLES ?= 50
 
-.PHONY: help setup demo experiments up docs test mutations check bench serving throughput cifar10 contract chaos lock sbom mutation-score
+.PHONY: help setup demo experiments up docs test mutations check bench serving throughput cifar10 contract chaos load lock sbom mutation-score
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -72,8 +72,11 @@ cifar10: setup ## top-1 on CIFAR-10 by epochs, and with labels; DATA=archive of 
 contract: setup ## fuzz the HTTP API against its OpenAPI document with schemathesis; EXAMPLES=50 of each operation and phase
 	$(BIN)/python -m tests.contract --examples $(EXAMPLES)
 
-chaos: setup ## kill every part of a service with two worker nodes, and see what becomes of its jobs
+chaos: setup ## kill every part of the service, fill its disk, storm its door: which promises are kept, in five minutes
 	$(BIN)/python benchmarks/chaos.py
+
+load: setup ## five minutes of everything at once against an API: does it stay well, and keep its size?
+	$(BIN)/python benchmarks/mixed_load.py
 
 UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header

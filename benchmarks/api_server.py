@@ -29,7 +29,7 @@ from service.embedded.postgres import EmbeddedPostgres
 from service.process import ChildProcess
 from service.up import program
 
-START_SECONDS = 120
+START_SECONDS, STOP_SECONDS = 120, 60
 NO_REDIS = "redis://127.0.0.1:1"  # the API embeds without it
 
 
@@ -52,6 +52,16 @@ class Server:
         """Memory of the same processes."""
         found: list[int] = [process.memory_info().rss for process in self._processes()]
         return sum(found)
+
+    def memory(self) -> tuple[int, int]:
+        """Their RSS, in which what they share counts for each, and their PSS, in which it counts once; bytes."""
+        found = [p.memory_full_info() for p in self._processes()]
+        return sum(info.rss for info in found), sum(info.pss for info in found)
+
+    def terminate(self) -> None:
+        """Tell it to stop, and wait until it has."""
+        self._process.terminate()
+        self._process.wait(STOP_SECONDS)
 
     def suspend(self) -> None:
         """Let it do nothing at all: some servers look for work many times a second."""

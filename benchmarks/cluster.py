@@ -21,6 +21,7 @@ from service.core.schema import migrate
 from service.core.settings import child_environment
 from service.embedded.postgres import EmbeddedPostgres
 from service.embedded.valkey import EmbeddedValkey
+from service.process import ChildProcess
 from service.supervisor import Supervisor
 from service.up import WORKER_COMMAND, program
 
@@ -39,6 +40,7 @@ class Cluster:
         self.url = f"http://127.0.0.1:{port}"
         self.supervisor = Supervisor()
         self.has_namespaces = False
+        self._parts: dict[str, ChildProcess] = {}
 
     def start(self, addresses: Mapping[str, str]) -> None:
         """Start all parts; `addresses` are those of the nodes that have a network of their own."""
@@ -50,6 +52,7 @@ class Cluster:
         host = f"{SUBNET}.1" if addresses else "127.0.0.1"
         valkey = EmbeddedValkey(self.folder / "valkey", logs / "valkey.log", host=host)
         self.supervisor.start(valkey.process, valkey.start)
+        self._parts |= {"postgres": postgres.process, "valkey": valkey.process}
         shared = {"database_url": postgres.url, "redis_url": valkey.url, "data_dir": str(self.folder)}
         shared["growth_seconds"] = "2"
         for number, name in enumerate(NODES):
@@ -61,6 +64,7 @@ class Cluster:
         process = program(name, self.folder / "logs")
         environment = child_environment(**settings)
         self.supervisor.start(process, partial(process.start, command, environment=environment))
+        self._parts[name] = process
 
     def wait_until(self, condition: Callable[[], Any], *, seconds: float, what: str) -> float:
         """Poll until the condition holds; how many seconds that took. Exits if it takes longer than `seconds`."""
@@ -71,6 +75,13 @@ class Cluster:
                 sys.exit(f"after {seconds:g} s still not: {what}; logs in {self.folder / 'logs'}")
             time.sleep(POLL_SECONDS)
         return time.monotonic() - began
+
+    def part(self, name: str) -> psutil.Process:
+        """A part that runs: postgres, valkey, api, or a node's worker by the node's name. Exits if it has ended."""
+        try:
+            return psutil.Process(self._parts[name].pid)
+        except psutil.NoSuchProcess:
+            sys.exit(f"{name} does not run; logs in {self.folder / 'logs'}")
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """The processes on this cluster's folder whose command has all the words."""

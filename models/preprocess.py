@@ -251,8 +251,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I;16":
         image = _high_bytes(image)
     if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    rgba = image.convert("RGBA")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which copies what is RGB already
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(rgba, mask=rgba)
     return white

@@ -102,7 +102,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        storage = open_storage(settings)
+        # The rest is for what runs already: the embedded PostgreSQL stops where it can't write, and with it all reads.
+        storage = open_storage(settings, min_free_bytes=settings.min_free_bytes)
         if isinstance(storage, LocalStorage):
             storage.sweep()
         with closing(Database(settings.database_url)) as database:

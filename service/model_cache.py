@@ -30,6 +30,7 @@ MEMORY_FACTOR = 2  # of a loaded model over its file: ONNX Runtime keeps weights
 
 MAX_WARMED = 4
 MAX_ROWS = 1000
+LOOK_UP_SECONDS = 1.5  # a database that hangs holds up no model that is in memory
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +66,8 @@ class ModelCache:
         self._names = ModelNames(database.engine)
         self._storage = storage
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # by id and the sha256 of the file that serves
-        self._last: dict[Name, ServedModel] = {}  # by the alias that served it last
+        # By the alias that served it last. Weak: what leaves the cache leaves memory, however many tenants served it.
+        self._last: WeakValueDictionary[Name, ServedModel] = WeakValueDictionary()
         self._rows: dict[str, tuple[str, Model]] = {}  # by id, with the version that was read
         self._loading = asyncio.Lock()
         self._next: dict[Name, asyncio.Task[Model | None]] = {}  # look-ups that haven't begun
@@ -91,13 +93,15 @@ class ModelCache:
     async def find(self, tenant: str, name: str) -> ServedModel | None:
         """The tenant's model with an id or alias, if there is one."""
         key = Name(tenant, name)
+        last = self._last.get(key)
         try:
-            row = await self._look_up(key)
-        except AWAY:
-            if key not in self._last:
+            async with asyncio.timeout(LOOK_UP_SECONDS if last else None):
+                row = await self._look_up(key)
+        except (*AWAY, TimeoutError):
+            if last is None:
                 raise
-            log.warning("database_away", serving=self._last[key].row.id)
-            return self._last[key]
+            log.warning("database_away", serving=last.row.id)
+            return last
         if row is None:
             self._last.pop(key, None)
             return None
@@ -109,7 +113,8 @@ class ModelCache:
     async def _look_up(self, name: Name) -> Model | None:
         """The row behind a name as it is now or later: requests that come during a look-up share the next one."""
         if name not in self._next:
-            self._next[name] = asyncio.create_task(self._look_up_next(name))
+            self._next[name] = look_up = asyncio.create_task(self._look_up_next(name))
+            look_up.add_done_callback(lambda done: done.cancelled() or done.exception())  # who waited may have gone
         return await asyncio.shield(self._next[name])
 
     async def _look_up_next(self, name: Name) -> Model | None:

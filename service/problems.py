@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.db import AWAY
 from service.core.errors import BadRequest, Invalid, ServiceError, StorageFull, Unavailable
+from service.core.storage import is_full
 from service.scopes import Operations
 
 MEDIA_TYPE = "application/problem+json"
@@ -29,6 +30,7 @@ CODES = {
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.TOO_MANY_REQUESTS: "busy",
 }
 
 log = structlog.get_logger(__name__)
@@ -119,6 +121,7 @@ def add_handlers(app: FastAPI, operations: Operations) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(OSError, _os_error)
     for away in AWAY:
         app.add_exception_handler(away, _database_away)
 
@@ -136,8 +139,21 @@ async def _database_away(_request: Request, error: Exception) -> JSONResponse:
     return respond(Unavailable(detail, retry_after_seconds=RETRY_AFTER_SECONDS))
 
 
+async def _os_error(_request: Request, error: Exception) -> JSONResponse:
+    if not is_full(error):
+        raise error
+    return _no_room_for_uploads()
+
+
+def _no_room_for_uploads() -> JSONResponse:
+    """Large files of a form wait on the disk until the form is complete."""
+    return respond(StorageFull("the disk for temporary files has no space left; free some, then try again"))
+
+
 def _http_error(path: str, error: HTTPException, operations: Operations) -> JSONResponse:
     """What Starlette and FastAPI raise themselves: unknown paths, wrong methods, bodies that can't be parsed."""
+    if is_full(error.__cause__):
+        return _no_room_for_uploads()
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
     if status == HTTPStatus.NOT_FOUND:

@@ -60,6 +60,12 @@ class ChildProcess:
         with self._process.stdin as pipe:
             pipe.write(stdin)
 
+    @property
+    def pid(self) -> int:
+        """Of the newest process that was started, whether it runs or has ended."""
+        assert self._process is not None
+        return self._process.pid
+
     def exit_status(self) -> int | None:
         """The exit status, negative for a signal; None while the process runs."""
         assert self._process is not None

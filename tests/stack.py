@@ -18,10 +18,10 @@ from tests.waiting import wait_until
 COMMAND = [sys.executable, "-P", "-m", "service.cli", "up"]
 
 PARTS = {  # what tells their commands apart
-    "PostgreSQL": "bin/postgres -D",
-    "Valkey": "valkey-server",
-    "worker": "trainer.worker",
-    "API": "service.cli api",
+    "PostgreSQL": ("bin/postgres -D",),
+    "Valkey": ("valkey-server",),
+    "worker": ("trainer.worker", "[celeryd: simclr@"),  # Celery's title for it where setproctitle is installed
+    "API": ("service.cli api",),
 }
 
 
@@ -52,7 +52,12 @@ class Stack:
         """The running parts and their processes."""
         children = [p for p in psutil.process_iter(["ppid", "cmdline"]) if p.info["ppid"] == self.process.pid]
         commands = {p.pid: " ".join(p.info["cmdline"] or ()) for p in children}  # none: it has ended
-        return {name: pid for name, words in PARTS.items() for pid, command in commands.items() if words in command}
+        return {
+            name: pid
+            for name, texts in PARTS.items()
+            for pid, command in commands.items()
+            if any(text in command for text in texts)
+        }
 
     def is_ready(self) -> bool:
         """Whether /readyz answers 200."""

@@ -78,7 +78,11 @@ class Settings(BaseSettings):
     max_images_in_flight: int = Field(
         512, ge=1, description="Images that the API decodes and embeds at once; beyond, 429."
     )
-    max_bytes_in_flight: int = Field(512 * 2**20, ge=1, description="Of the files of these images.")
+    max_bytes_in_flight: int = Field(
+        128 * 2**20,
+        ge=1,
+        description="Of the files of these images, and of the bodies of requests, in which JSON counts three times.",
+    )
     max_wait_seconds: float = Field(
         0.75,
         gt=0,
@@ -93,6 +97,9 @@ class Settings(BaseSettings):
     )
     model_cache_bytes: int = Field(
         2 * 2**30, ge=1, description="Memory for loaded models; the one in use stays even where it is larger."
+    )
+    min_free_bytes: int = Field(
+        2**30, ge=0, description="Space that uploads leave on the disk of data_dir's storage: beyond, 507."
     )
     max_archive_bytes: int = Field(2 * 2**30, ge=1, description="Of an uploaded archive, and of its unpacked content.")
     max_archive_entries: int = Field(100_000, ge=1, description="Members of an archive.")

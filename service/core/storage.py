@@ -59,12 +59,17 @@ class Storage(Protocol):
         """Delete the blob `prefix`, or all blobs below the folder `prefix/`; none is fine."""
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether it is what a disk without space, or a quota, makes of a write."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
 @contextmanager
 def _full_disk_is_storage_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise StorageFull("the storage has no space left; delete data or add space, then try again") from error
         raise
 
@@ -78,10 +83,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 class LocalStorage:
-    """A folder; the temporary files are in its subfolder `.partial`."""
+    """A folder; the temporary files are in its subfolder `.partial`.
 
-    def __init__(self, root: Path) -> None:
+    Nothing is put that would leave less than `min_free_bytes` on its disk.
+    """
+
+    def __init__(self, root: Path, *, min_free_bytes: int = 0) -> None:
         self.root = root
+        self.min_free_bytes = min_free_bytes
         self.partial = root / ".partial"
         self.partial.mkdir(parents=True, exist_ok=True)
 
@@ -97,11 +106,13 @@ class LocalStorage:
         """A temporary path whose file takes the place of `key` when the block ends without an error."""
         target = self.root / key
         with _full_disk_is_storage_full():
+            self._check_space()
             descriptor, name = tempfile.mkstemp(dir=self.partial)
             os.close(descriptor)
             temporary = Path(name)
             try:
                 yield temporary
+                self._check_space()  # it is not known before how much a stream brings
                 with temporary.open("rb") as file:
                     os.fsync(file.fileno())
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +120,11 @@ class LocalStorage:
                 _sync_folder(target.parent)
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def _check_space(self) -> None:
+        if self.min_free_bytes and shutil.disk_usage(self.root).free < self.min_free_bytes:
+            floor = f"{self.min_free_bytes:,} bytes (SIMCLR_MIN_FREE_BYTES)"
+            raise StorageFull(f"the storage's disk would have less than {floor} left; delete data or add space")
 
     def put(self, key: str, content: bytes) -> None:
         with self._arriving(key) as path:
@@ -207,8 +223,8 @@ class ObjectStorage:
         obstore.delete(self.store, [*keys, prefix])
 
 
-def open_storage(settings: Settings) -> Storage:
-    """The storage that the settings name."""
+def open_storage(settings: Settings, *, min_free_bytes: int = 0) -> Storage:
+    """The storage that the settings name; in a folder, with so much space that is never used up through it."""
     if urlsplit(settings.storage_url).scheme == "s3":
         return ObjectStorage(settings.storage_url, settings.storage_options)
-    return LocalStorage(settings.storage_dir)
+    return LocalStorage(settings.storage_dir, min_free_bytes=min_free_bytes)

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -94,6 +95,22 @@ def test_a_deadline_drops_what_nobody_waits_for(service: Service) -> None:
         assert late.headers["retry-after"] == "1"
         assert admission.num_images == 1
         service.embedding.decoding.close()
+
+
+def test_what_is_under_way_is_answered_when_the_service_stops(api_settings: Settings, database: Database) -> None:
+    """A stop waits for an image that is being decoded, and its client gets the vector."""
+    settings = api_settings.model_copy(update={"num_decoders": 1, "decode_timeout_seconds": 60})
+    publish(database, LocalStorage(settings.storage_dir))
+    app = create_app(settings)
+    with ThreadPoolExecutor(1) as pool:
+        with serving_app(app) as url:
+            files = {"files": slow_jpeg(100)}
+            asked = pool.submit(httpx.post, f"{url}/v1/embeddings", files=files, timeout=60)
+            wait_until(lambda: app.state.services.embedding.admission.num_images == 1)
+            assert not asked.done()
+        answer = asked.result()
+    assert answer.status_code == 200
+    assert len(answer.json()["data"][0]["embedding"]) > 0
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "601", "soon"])

@@ -1,6 +1,8 @@
 """From files to vectors with a real model, and which model that is."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -334,6 +336,47 @@ def test_production_serves_without_a_database(
         return served.row.id
 
     assert with_embedding(database, storage, use) == model.id
+
+
+def test_a_database_that_hangs_holds_up_no_loaded_model(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a moment without an answer the last production model embeds; a database that is back is asked again."""
+    monkeypatch.setattr("service.model_cache.LOOK_UP_SECONDS", 0.05)
+    model, other = publish(database, storage), publish(database, storage, alias=None)
+
+    async def use(embedding: Embedding) -> list[str]:
+        resolve, thawed = embedding.models._resolve, asyncio.Event()
+
+        async def hang(name: Name) -> Model | None:
+            await thawed.wait()
+            return await resolve(name)
+
+        served = [await embedding.models.get(DEFAULT_TENANT)]
+        monkeypatch.setattr(embedding.models, "_resolve", hang)
+        served += await asyncio.gather(*(embedding.models.get(DEFAULT_TENANT) for _ in range(3)))
+        with database.transaction() as session:
+            session.merge(Alias(tenant=DEFAULT_TENANT, name="production", model_id=other.id))
+        thawed.set()
+        monkeypatch.setattr("service.model_cache.LOOK_UP_SECONDS", 20)
+        served.append(await embedding.models.get(DEFAULT_TENANT))
+        return [one.row.id for one in served]
+
+    assert with_embedding(database, storage, use) == [model.id] * 4 + [other.id]
+
+
+def test_what_leaves_the_cache_leaves_memory(database: Database, storage: LocalStorage) -> None:
+    """A model that an alias served last is gone once another needs its room, however many aliases there are."""
+    publish(database, storage, alias="first")
+    publish(database, storage, alias="second")
+
+    async def use(embedding: Embedding) -> bool:
+        first = weakref.ref(await embedding.models.get(DEFAULT_TENANT, "first"))
+        await embedding.models.get(DEFAULT_TENANT, "second")
+        gc.collect()
+        return first() is None
+
+    assert with_embedding(database, storage, use, model_cache_bytes=1)
 
 
 def test_an_alias_that_is_gone_serves_nothing(database: Database, storage: LocalStorage) -> None:

@@ -1,15 +1,19 @@
 """Errors as problem+json."""
 
+import errno
+import os
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.datastructures import UploadFile
 
 from service.core.db import Database
 from service.core.settings import Settings
 from tests.service.conftest import add_dataset, serving
+from tests.service.routes.gallery import picture, upload
 
 DATASET_ID = "ds_" + "0" * 26
 
@@ -164,6 +168,38 @@ def test_database_away(tmp_path: Path) -> None:
         assert int(response.headers["retry-after"]) > 0
         assert str(port) not in response.text
         assert client.get("/healthz").status_code == 200
+
+
+def test_a_disk_below_the_floor_takes_no_upload_and_is_read(api: httpx.Client, api_settings: Settings) -> None:
+    """Uploads get 507 and leave nothing, the service says that it is not ready, and what was stored is shown."""
+    (stored,) = upload(api, [picture(1)])
+    settings = api_settings.model_copy(update={"min_free_bytes": 2**60, "num_decoders": 1})
+    before = set(settings.storage_dir.rglob("*"))
+    with serving(settings) as url, httpx.Client(base_url=url, timeout=10) as client:
+        refused = [
+            client.post("/v1/images", files={"files": ("a.png", picture(2))}),
+            client.post("/v1/datasets", files={"file": ("a.tar", bytes(2000))}, data={"name": "pets"}),
+        ]
+        assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(507, "storage_full")] * 2
+        assert "SIMCLR_MIN_FREE_BYTES" in client.get("/readyz").json()["parts"]["storage"]["about"]["error"]
+        assert client.get("/readyz").status_code == 503
+        assert client.get(f"/v1/images/{stored['id']}/content").status_code == 200
+    assert set(settings.storage_dir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("path", ["/v1/images", "/v1/datasets"])
+def test_a_full_disk_for_temporary_files_is_named(
+    api: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A form whose files find no space to wait in until it is complete gets 507, whoever reads it."""
+
+    async def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(UploadFile, "write", write)
+    field = "files" if path == "/v1/images" else "file"
+    response = api.post(path, files={field: ("a", b"x")}, data={"name": "pets"} if field == "file" else {})
+    assert (response.status_code, response.json()["code"]) == (507, "storage_full")
 
 
 def test_an_internal_error_tells_nothing_of_the_inside(

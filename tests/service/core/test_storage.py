@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -106,6 +108,27 @@ def test_a_full_disk_keeps_the_old_blob_and_nothing_half_written(
         storage.put("key", b"new")
     assert storage.get("key") == b"old"
     assert list(storage.partial.iterdir()) == []
+
+
+def test_the_floor_of_free_space_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins below the floor, or would end below it, is StorageFull; the old blob stays, and no temporary file."""
+    storage = LocalStorage(tmp_path, min_free_bytes=100)
+    free = iter([100, 100, 99, 100, 99])  # bytes, at each look: before and after a put
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    storage.put("key", b"old")
+    for _ in ("begins below", "ends below"):
+        with pytest.raises(StorageFull, match=r"less than 100 bytes \(SIMCLR_MIN_FREE_BYTES\)"):
+            storage.put("key", b"new")
+    assert storage.get("key") == b"old"
+    assert list(storage.partial.iterdir()) == []
+
+
+def test_only_uploads_leave_space(tmp_path: Path) -> None:
+    """What workers store, a trained model among it, may use the disk to its end."""
+    storage = open_storage(Settings(data_dir=tmp_path, min_free_bytes=2**60))
+    storage.put("models/m/model.onnx", b"trained for days")
+    with pytest.raises(StorageFull):
+        open_storage(Settings(data_dir=tmp_path), min_free_bytes=2**60).put("images/i", b"")
 
 
 def test_local_blobs_are_flushed_before_they_appear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
