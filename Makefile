@@ -45,6 +45,7 @@ mutations: setup ## break the mathematics line by line: the tests have to notice
 	$(BIN)/python -m tests.mutations
 
 mutation-score: setup ## mutants of what guards the service (keys, limits, storage, jobs), and how many the tests notice
+	$(BIN)/python -m pip install --disable-pip-version-check "mutmut>=3.8,<4"
 	$(BIN)/python benchmarks/mutation_score.py
 
 check: setup ## what CI runs: format, lint, types, import contracts, tests, mutations
