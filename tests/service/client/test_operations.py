@@ -86,15 +86,15 @@ def test_every_operation_says_what_it_does() -> None:
 def test_both_clients_go_over_all_pages(api: httpx.Client, database: Database) -> None:
     """Five data sets in pages of two, newest first, the same from each."""
     with database.transaction() as session:
-        ids = [add_dataset(session).id for _ in range(5)]
+        newest_first = sorted((add_dataset(session).id for _ in range(5)), reverse=True)
 
     async def awaited() -> list[str]:
         async with AsyncClient(str(api.base_url)) as client:
             return [dataset["id"] async for dataset in client.list_datasets(limit=2)]
 
     with Client(str(api.base_url)) as client:
-        assert [dataset["id"] for dataset in client.list_datasets(limit=2)] == ids[::-1]
-    assert asyncio.run(awaited()) == ids[::-1]
+        assert [dataset["id"] for dataset in client.list_datasets(limit=2)] == newest_first
+    assert asyncio.run(awaited()) == newest_first
 
 
 def test_both_clients_embed_and_find(
