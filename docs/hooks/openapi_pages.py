@@ -60,10 +60,19 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _component(reference: str) -> dict[str, Any]:
+    """What a `$ref` within the document means."""
+    node: dict[str, Any] = document()
+    for step in reference.removeprefix("#/").split("/"):
+        node = node[step]
+    return node
+
+
 def _parameters(parameters: list[dict[str, Any]]) -> str:
     rows = ["| parameter | in | value | |", "|---|---|---|---|"]
     for one in parameters:
-        value = _tables().value(one["schema"]).replace("|", "\\|")
+        (described,) = one.get("content", {"": one}).values()  # JSON in a query is content
+        value = _tables().value(described["schema"]).replace("|", "\\|")
         needed = " (required)" if one.get("required") and one["in"] != "path" else ""
         rows.append(f"| `{one['name']}` | {one['in']}{needed} | {value} | {describe(one)} |")
     return "\n".join(rows) + "\n"
@@ -78,9 +87,8 @@ def _body(media_type: str, schema: dict[str, Any]) -> str:
 
 def _answers(responses: dict[str, Any]) -> str:
     lines = []
-    for status, response in responses.items():
-        if status == "default":
-            continue
+    for status, named in responses.items():
+        response = _component(named["$ref"]) if "$ref" in named else named
         content = response.get("content", {})
         kinds = [f"`{media_type}`: {_tables().value(one.get('schema', {}))}" for media_type, one in content.items()]
         lines.append(f"- **{status}** {response['description']}" + (f". {'; '.join(kinds)}" if kinds else ""))
