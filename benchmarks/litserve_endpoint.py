@@ -5,7 +5,6 @@
 A worker decodes the files of a batch one by one, embeds them at once, and the server's process answers.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,5 +40,5 @@ class Embeddings(litserve.LitAPI):  # type: ignore[misc]  # it ships no types
 
 if __name__ == "__main__":
     api = Embeddings(max_batch_size=16, batch_timeout=0.005, api_path="/v1/embeddings")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=int(os.environ.get("W", "1")))
+    server = litserve.LitServer(api, accelerator="cpu")
     server.run(host="127.0.0.1", port=int(sys.argv[2]), log_level="error", generate_client_file=False)

@@ -147,3 +147,15 @@ def add_image(session: Session) -> Image:
 def begin(session: Session, job_id: str) -> Job:
     """Play the scheduler: start the job's next attempt."""
     return jobs.start(session, session.get_one(Job, job_id, with_for_update=True))
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The address of an S3-compatible storage without buckets, that keeps them in memory."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415  # it takes a second, and few tests need it
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

@@ -1,10 +1,6 @@
 """Blobs in S3-compatible storage are backed up and restored as those in a folder are."""
 
-from collections.abc import Iterator
-
 import boto3
-import pytest
-from moto.server import ThreadedMotoServer
 
 from service.backup.folder import BackupFolder
 from service.backup.restoring import put_blobs
@@ -12,15 +8,6 @@ from service.core.storage import ObjectStorage
 from tests.service.backup.conftest import Full
 
 CREDENTIALS = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
-
-
-@pytest.fixture
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def test_from_one_bucket_to_another(full: Full, endpoint: str) -> None:

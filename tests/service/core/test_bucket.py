@@ -1,12 +1,10 @@
 """A storage that starts empty gets its bucket."""
 
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from service.core.bucket import UnusableStorage, create_bucket
 from service.core.settings import Settings
@@ -22,15 +20,6 @@ def client(endpoint: str, region: str = "us-east-1") -> Any:
     return boto3.client(
         "s3", endpoint_url=endpoint, region_name=region, aws_access_key_id="key", aws_secret_access_key="secret"
     )
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def test_the_bucket_is_made_and_takes_blobs(endpoint: str) -> None:
