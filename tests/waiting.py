@@ -1,5 +1,6 @@
-"""Waiting for what other processes do: poll with a deadline."""
+"""Waiting for what other processes do, and telling which of them run."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 
@@ -17,3 +18,13 @@ def wait_until(condition: Callable[[], object], timeout_seconds: float = 10) -> 
 def still_running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Those that have not ended; a zombie has, though its new parent may never ask for its status."""
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def running_children(argument: str) -> list[psutil.Process]:
+    """This process's children with such an argument; a zombie, whoever has to reap it, has none."""
+    children = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # also a zombie
+            if argument in child.cmdline():
+                children.append(child)
+    return children

@@ -22,6 +22,7 @@ from service.core.settings import Settings
 from service.decoding import Decoded, DecodingPool
 from tests.models.image_files import encode, noise
 from tests.trainer.images import slow_jpeg
+from tests.waiting import running_children
 from trainer.decoding import DecodingPool as StoringPool
 from trainer.decoding import Stored
 
@@ -54,7 +55,7 @@ OTHERS: set[int] = set()
 
 
 def decoders() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "service.decoder_process" in child.cmdline()]
+    return running_children("service.decoder_process")
 
 
 def children() -> list[psutil.Process]:

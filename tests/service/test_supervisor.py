@@ -75,6 +75,7 @@ def test_a_part_that_ran_for_long_starts_counting_anew(tmp_path: Path, monkeypat
         return (tmp_path / "runs").exists() and (tmp_path / "runs").read_text().count("run") == 7
 
     wait_until(seventh_run)
+    supervised.stop()
 
 
 def test_parts_stop_in_reverse_order_one_after_the_other(tmp_path: Path) -> None:

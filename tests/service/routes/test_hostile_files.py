@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import psutil
 import pytest
 
 from service.core.db import Database
@@ -14,6 +13,7 @@ from tests.service.conftest import serving
 from tests.service.routes.gallery import picture
 from tests.service.routes.hostile_files import FILES, STATUSES
 from tests.small_models import publish
+from tests.waiting import running_children
 
 MAX_DECODER_BYTES = 300 * 2**20  # 90 MB of it are the interpreter, NumPy and Pillow
 
@@ -62,6 +62,6 @@ def test_together_each_fails_alone(client: httpx.Client, database: Database, api
     assert response.status_code == 200
     codes = [item.get("error", {}).get("code", "") for item in response.json()["data"]]
     assert dict(zip(FILES, codes, strict=True)) == {name: code for name, (_, code) in FILES.items()}
-    decoders = [child for child in psutil.Process().children() if "service.decoder_process" in child.cmdline()]
+    decoders = running_children("service.decoder_process")
     assert decoders
     assert max(child.memory_info().rss for child in decoders) < MAX_DECODER_BYTES
