@@ -6,13 +6,18 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from service.core.errors import ClientGone, DeadlineExceeded
+from service.core.settings import Settings
 from service.deps import SettingsDep
 
 Result = TypeVar("Result")
 
+HEADER = "x-request-timeout"
 MAX_TIMEOUT_SECONDS = 600
+TIMEOUT = TypeAdapter(Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)])
 
 
 class Attendance:
@@ -51,10 +56,22 @@ class Attendance:
             pass
 
 
+def attendance_of(request: Request, settings: Settings) -> Attendance:
+    """The client of a request. Raises RequestValidationError for a header that is no time."""
+    given = request.headers.get(HEADER)
+    if given is None:
+        return Attendance(request, settings.request_timeout_seconds)
+    try:
+        return Attendance(request, TIMEOUT.validate_python(given))
+    except ValidationError as error:
+        located = [{**entry, "loc": ("header", HEADER)} for entry in error.errors(include_url=False)]
+        raise RequestValidationError(located) from error
+
+
 async def _attendance(
     request: Request,
     settings: SettingsDep,
-    x_request_timeout: Annotated[
+    x_request_timeout: Annotated[  # noqa: ARG001  # for OpenAPI; it is read above
         float | None,
         Header(
             gt=0,
@@ -63,7 +80,7 @@ async def _attendance(
         ),
     ] = None,
 ) -> Attendance:
-    return Attendance(request, x_request_timeout or settings.request_timeout_seconds)
+    return attendance_of(request, settings)
 
 
 AttendanceDep = Annotated[Attendance, Depends(_attendance)]

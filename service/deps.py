@@ -38,9 +38,14 @@ class Services:
         return replace(self, database=self.database.of(caller.tenant), caller=caller)
 
 
-async def _services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
+    """The services as the request's caller sees them."""
     services: Services = request.app.state.services
     return services.of(request.state.caller)
+
+
+async def _services(request: Request) -> Services:
+    return services_of(request)
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
