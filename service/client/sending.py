@@ -6,19 +6,20 @@ from pathlib import Path, PurePosixPath
 
 from service.local_files import LocalImage, batches
 
-SentImage = Path | bytes | tuple[str, bytes]  # a file, the content of one, or a name and the content
+SentImage = Path | str | bytes | tuple[str, bytes]  # a file or its path, the content of one, or a name and the content
 Progress = Callable[[int, int], None]  # what is done, of how much
 
 
 def named(image: SentImage) -> tuple[str, bytes]:
-    """An image's file name and content; a file is read now."""
+    """An image's file name and content; a file is read now. Raises TypeError for what is no image."""
     match image:
-        case Path():
-            return image.name, image.read_bytes()
+        case Path() | str():
+            return Path(image).name, Path(image).read_bytes()
         case bytes():
             return "image", image
-        case _:
+        case (str(), bytes()):
             return image
+    raise TypeError(f"an image is a path, bytes, or a pair of name and bytes, not {image!r:.60}")
 
 
 def in_requests(images: Iterable[SentImage]) -> Iterator[list[tuple[str, bytes]]]:

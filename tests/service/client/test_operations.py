@@ -100,12 +100,13 @@ def test_both_clients_go_over_all_pages(api: httpx.Client, database: Database) -
 def test_both_clients_embed_and_find(
     api: httpx.Client, database: Database, storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files, contents and pairs, in several requests, are rows in their order: the very pixels of each image."""
+    """Files, paths, contents and pairs, in several requests, are rows in their order: the very pixels of each image."""
     publish(database, storage)
     monkeypatch.setattr("service.client.sending.batches", _in_pairs())
     file = tmp_path / "0.png"
     file.write_bytes(CONTENTS[0])
-    images = [file, CONTENTS[1], ("2.png", CONTENTS[2]), *CONTENTS[3:]]
+    (tmp_path / "1.png").write_bytes(CONTENTS[1])
+    images = [file, str(tmp_path / "1.png"), ("2.png", CONTENTS[2]), *CONTENTS[3:]]
     told: list[tuple[int, int]] = []
 
     async def awaited() -> Any:
@@ -129,6 +130,12 @@ def test_both_clients_embed_and_find(
     for vector, content in zip(same, CONTENTS, strict=True):
         np.testing.assert_allclose(np.sort(vector), np.sort(pixels_h(content)), atol=1e-6)
     assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_what_is_no_image_is_named() -> None:
+    """Before anything is sent."""
+    with Client("http://127.0.0.1:9") as client, pytest.raises(TypeError, match=r"a pair of name and bytes, not 7$"):
+        client.embed([7])  # type: ignore[list-item]
 
 
 def _in_pairs() -> Callable[[Any], Any]:
