@@ -2,8 +2,8 @@
 
 Legend: M images, S image side, D size of a layer.
 
-While a batch is computed, the next requests gather; an idle thread starts at once. So a lone request never waits for
-company, and under load the batches grow by themselves.
+While a batch is computed, the next requests gather; an idle thread starts as soon as it is its turn (service/turns.py).
+So a lone request never waits for company, and under load the batches grow by themselves.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.embedder import Embedder
 from service.instruments import BATCH_IMAGES, STAGE_SECONDS
 from service.scheduling import give_way
+from service.turns import Turns
 
 MAX_BATCH = 64
 
@@ -54,7 +55,8 @@ class _Part:
 class Batcher:
     """Computes embeddings for the requests of one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
         self._thread = ThreadPoolExecutor(1, "embed", initializer=give_way)
         self._waiting: deque[_Part] = deque()
         self._runner: asyncio.Task[None] | None = None
@@ -82,9 +84,14 @@ class Batcher:
         return part
 
     async def _run(self) -> None:
-        while batch := self._take():
-            await self._compute(batch)
+        while self._waiting:
+            async with self._turns.computing(self._is_full):
+                if batch := self._take():
+                    await self._compute(batch)
         self._runner = None
+
+    def _is_full(self) -> bool:
+        return sum(len(part.images) for part in self._waiting) >= MAX_BATCH
 
     def _take(self) -> list[_Part]:
         """The oldest part, and those that can share its batch without overtaking: none once nothing waits."""

@@ -6,7 +6,7 @@ Legend: M images, D size of a layer.
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
+from service import turns
 from service.admission import DECODING, Admission, Ticket
 from service.batcher import Batcher
 from service.core import tracing
@@ -26,7 +27,9 @@ from service.decoding import Decoded, DecodingPool
 from service.instruments import IMAGES, STAGE_SECONDS
 from service.model_cache import ModelCache, ServedModel
 from service.result_cache import Key, ResultCache, key_of
+from service.turns import Turns
 
+STAGES = ("turn", "decode", "queue", "compute")  # of an image, one after the other
 INLINE_BYTES = 512 * 1024  # are hashed in 0.3 ms: a thread would take as long to get its turn
 
 Vector = NDArray[np.float32]  # (D,)
@@ -36,7 +39,7 @@ Vector = NDArray[np.float32]  # (D,)
 class Timings:
     """How long the stages of a request took, of its images the longest; `total` from the moment this is made."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: {"queue": 0.0, "decode": 0.0, "compute": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     num_cached: int = 0
     num_in_batch: int = 0  # of the largest batch
     started_at: float = field(default_factory=time.monotonic)
@@ -54,7 +57,8 @@ class Timings:
 
     def trace(self) -> None:
         """Make spans of the stages of one image, the last of which has just ended."""
-        decode, queue, compute = (self.seconds[name] for name in ("decode", "queue", "compute"))
+        turn, decode, queue, compute = (self.seconds[name] for name in STAGES)
+        tracing.passed("turn", turn, seconds_ago=decode + queue + compute)
         tracing.passed("decode", decode, seconds_ago=queue + compute)
         tracing.passed("queue", queue, seconds_ago=compute)
         tracing.passed("compute", compute, images_in_batch=self.num_in_batch)
@@ -68,7 +72,8 @@ class Embedding:
         self.decoding = DecodingPool(settings)
         self.admission = Admission(settings)
         self._cache = ResultCache(settings.result_cache_bytes)
-        self._batcher = Batcher()
+        self._turns = Turns(settings.num_decoders, is_on=turns.save_time())
+        self._batcher = Batcher(self._turns)
 
     async def __aenter__(self) -> Self:
         await self.decoding.start()
@@ -92,11 +97,14 @@ class Embedding:
         self, contents: Sequence[bytes], model: ServedModel | None, timings: Timings
     ) -> list[Decoded | ServiceError]:
         """Each file's image, as the model takes it if there is one, or why it has none."""
-        started_at = time.monotonic()
-        decoded = await self.decoding.decode_all(contents, model.embedder.preprocessing if model else None)
+        entered_at = time.monotonic()
+        async with self._turns.decoding() if model else nullcontext():
+            started_at = time.monotonic()
+            decoded = await self.decoding.decode_all(contents, model.embedder.preprocessing if model else None)
         decode_seconds = time.monotonic() - started_at
-        timings.seconds["decode"] += decode_seconds
-        STAGE_SECONDS.observe(decode_seconds, "decode")
+        for stage, seconds in (("turn", started_at - entered_at), ("decode", decode_seconds)):
+            timings.seconds[stage] += seconds
+            STAGE_SECONDS.observe(seconds, stage)
         return decoded
 
     async def compute(

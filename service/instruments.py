@@ -10,7 +10,7 @@ REQUEST_SECONDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "simclr_embed_stage_seconds",
-    "Decoding an image, waiting for a batch (queue), computing a batch.",
+    "Waiting for one's turn to be decoded, decoding, waiting for a batch (queue), computing it.",
     SECONDS,
     ["stage"],
 )

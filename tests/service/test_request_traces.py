@@ -58,7 +58,7 @@ def test_requests_embeddings_and_searches(
         "simclr.tenant": "default",
     }
     stages = [span for span in collector.spans if collector.ancestors(span)[-1:] == ["POST /v1/embeddings"]]
-    assert {span.name for span in stages} == {"embed", "decode", "queue", "compute"}
+    assert {span.name for span in stages} == {"embed", "turn", "decode", "queue", "compute"}
     assert collector.ancestors(next(span for span in stages if span.name == "decode"))[0] == "embed"
     (compute,) = [span for span in stages if span.name == "compute"]
     assert compute.attributes["simclr.images_in_batch"] == 1

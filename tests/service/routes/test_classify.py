@@ -127,7 +127,7 @@ def test_the_service_classifies_as_the_trainer_does(
     assert accuracy == pytest.approx(probed.result["top1"])
     assert 0.4 < accuracy < 1, "the case is neither hopeless nor trivial"
     stages = [part.split(";")[0] for part in response.headers["server-timing"].split(", ")]
-    assert stages == ["queue", "decode", "compute", "total"]
+    assert stages == ["turn", "decode", "queue", "compute", "total"]
 
 
 def add_probe(

@@ -63,8 +63,9 @@ def test_h_of_each_image_in_order(api: httpx.Client, model: Model, arguments: Ca
     for item, content in zip(answer["data"], CONTENTS, strict=True):
         np.testing.assert_allclose(np.sort(item["embedding"]), np.sort(pixels_h(content)), atol=1e-6)
     assert [part.split(";")[0] for part in response.headers["server-timing"].split(", ")] == [
-        "queue",
+        "turn",
         "decode",
+        "queue",
         "compute",
         "total",
     ]
