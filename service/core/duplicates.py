@@ -124,7 +124,7 @@ def _links_by_index(
     session: Session, table: EmbeddingTable, members: Members, image_ids: Sequence[str], threshold: float
 ) -> Links:
     stored = stored_vectors(session, table, image_ids)
-    ef_search = ef_search_for(table, MAX_NEIGHBORS)
+    ef_search = ef_search_for(table, MAX_NEIGHBORS, is_filtered=False)
     prepare(session, ef_search)
     links: Links = {image_id: [] for image_id in image_ids}
     for image_id in image_ids:

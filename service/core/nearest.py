@@ -47,7 +47,7 @@ def nearest(
     number = _bounded_count(session, members)
     source = (Source.of_few_members if number <= FEW else Source.of_members)(table, members)
     if not exact and number > EXACT_LIMIT and has_index(session, table):
-        ef_search = ef_search_for(table, k)
+        ef_search = ef_search_for(table, k, is_filtered=condition is not None)
         prepare(session, ef_search)
         at_least = FILTERED_CANDIDATES if condition else MIN_CANDIDATES
         found = [by_index(session, table, members, query, k, ef_search, at_least=at_least) for query in queries]

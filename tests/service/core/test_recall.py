@@ -63,7 +63,7 @@ def test_the_search_widens_until_enough_is_found(
         with database.transaction() as session:
             row = session.get_one(EmbeddingTable, table.number)
             assert (row.ef_search, row.recall, row.num_measured) == (*measured, 1500)
-            assert index_search.ef_search_for(row, 10) == measured.ef_search
+            assert index_search.ef_search_for(row, 10, is_filtered=False) == measured.ef_search
 
 
 def test_an_index_is_measured_once_until_it_has_grown(database: Database, table: EmbeddingTable) -> None:
