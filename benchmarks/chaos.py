@@ -16,7 +16,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from machine import device_name, versions
@@ -27,12 +28,18 @@ from promises.ledger import Ledger
 
 def measure(ledger: Ledger, folder: Path, faults: Sequence[str] | None, seed: int) -> None:
     """Put the promises to the test, one part of the service after the other."""
-    for name in ("jobs", "uploads", "serving"):
-        (folder / name).mkdir()
-    killed.measure(ledger, folder / "jobs", faults or list(FAULTS), seed, with_freezing=not faults)
+    parts: dict[str, Callable[[Ledger, Path], None]] = {
+        "jobs": partial(killed.measure, faults=faults or list(FAULTS), seed=seed, with_freezing=not faults)
+    }
     if not faults:
-        uploads.measure(ledger, folder / "uploads", seed)
-        serving.measure(ledger, folder / "serving")
+        parts |= {"uploads": partial(uploads.measure, seed=seed), "serving": serving.measure}
+    seconds = {}
+    for name, part in parts.items():
+        began = time.monotonic()
+        (folder / name).mkdir()
+        part(ledger, folder / name)
+        seconds[name] = round(time.monotonic() - began)
+    ledger.note(part_seconds=seconds)
 
 
 def main() -> int:
