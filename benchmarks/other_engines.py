@@ -69,7 +69,7 @@ def lance(
 
     def ask(query: Vectors) -> list[int]:
         search = table.search(query, vector_column_name="h").distance_type("cosine").ef(100).refine_factor(4)
-        found: list[int] = search.limit(K).select(["id"]).to_arrow()["id"].to_pylist()
+        found: list[int] = search.limit(K).select(["id", "_distance"]).to_arrow()["id"].to_pylist()
         return found
 
     return measure(ask, queries, exact) | {"build_seconds": seconds}
