@@ -133,9 +133,10 @@ def test_neither_idle_time_nor_bad_images_count(clock: Clock) -> None:
     """A pause, and a file that blocks a decoder for seconds before it is refused, leave the cost as it was."""
     admission = with_limits()
     clock.now = 100.0
-    with admission.admit(SLOW, [b""] * 3) as ticket:
+    with admission.admit(SLOW, [b""] * 4) as ticket:
         work_off(ticket, 1, clock, seconds=0.25)
         work_off(ticket, 1, clock, seconds=5, is_sample=False)
+        work_off(ticket, 1, clock, seconds=0.25)
         assert admission.wait_seconds == pytest.approx(0.25)
 
 
