@@ -5,6 +5,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -36,7 +37,8 @@ def server_folder() -> Iterator[Path]:
 def postgres_url(server_folder: Path) -> Iterator[str]:
     """A migrated database on a server of its own, or a new one on the server that the environment names."""
     if shared := os.environ.get("TESTS_POSTGRES_URL"):
-        yield _copy_of(shared)
+        with _copy_of(shared) as url:
+            yield url
         return
     server = EmbeddedPostgres(server_folder / "postgres", server_folder / "postgres.log")
     url = server.start()
@@ -45,12 +47,14 @@ def postgres_url(server_folder: Path) -> Iterator[str]:
     server.stop()
 
 
-def _copy_of(url: str) -> str:
-    """A migrated database beside the one at `url`, which nobody is connected to."""
+@contextmanager
+def _copy_of(url: str) -> Iterator[str]:
+    """A migrated database beside the one at `url`, which nobody is connected to; it is dropped after the session."""
     name = f"tests_{os.getpid()}_{secrets.token_hex(4)}"
     with psycopg.connect(url.replace("/postgres?", "/template1?"), autocommit=True) as connection:
         connection.execute(f"create database {name} template postgres")
-    return url.replace("/postgres?", f"/{name}?")
+        yield url.replace("/postgres?", f"/{name}?")
+        connection.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture(scope="session")

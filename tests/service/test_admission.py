@@ -43,8 +43,10 @@ def test_images_in_flight_are_bounded() -> None:
     """What would be one image too many is refused until another is done or its request has ended, however it ends."""
     admission = with_limits(max_images_in_flight=5)
     with admission.admit(SLOW, FILES) as ticket:
-        with pytest.raises(Busy, match="3 images of 12 bytes are in work"), admission.admit(SLOW, FILES):
+        busy = pytest.raises(Busy, match="3 images of 12 bytes are in work; try again in a second")
+        with busy as caught, admission.admit(SLOW, FILES):
             pass
+        assert caught.value.retry_after_seconds == 1
         ticket.finish(is_sample=True)
         with admission.admit(SLOW, FILES):
             assert admission.num_images == 5
@@ -66,13 +68,27 @@ def test_bytes_in_flight_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "setting"),
-    [({"max_images_in_flight": 2}, "MAX_IMAGES_IN_FLIGHT"), ({"max_bytes_in_flight": 11}, "MAX_BYTES_IN_FLIGHT")],
+    ("limits", "setting", "code"),
+    [
+        ({"max_images_in_flight": 2}, "MAX_IMAGES_IN_FLIGHT", "too_many_images"),
+        ({"max_bytes_in_flight": 11}, "MAX_BYTES_IN_FLIGHT", "too_large"),
+    ],
 )
-def test_what_would_never_have_room_is_too_large(limits: dict[str, float], setting: str) -> None:
+def test_what_would_never_have_room_is_too_large(limits: dict[str, float], setting: str, code: str) -> None:
     """A request over a bound gets 413 with the bound and its setting, also of an idle service: never 429."""
-    with pytest.raises(TooLarge, match=setting), with_limits(**limits).admit(SLOW, FILES):
+    with pytest.raises(TooLarge, match=setting) as caught, with_limits(**limits).admit(SLOW, FILES):
         pass
+    assert caught.value.code == code
+
+
+def test_an_image_that_is_done_after_its_request_left_counts_no_more() -> None:
+    """The room that it held is given back once."""
+    admission = with_limits()
+    with admission.admit(SLOW, FILES) as ticket:
+        pass
+    ticket.finish(is_sample=True)
+    with admission.admit(SLOW, FILES):
+        assert admission.num_images == 3
 
 
 def test_a_long_wait_is_refused_with_the_time_to_come_back() -> None:
@@ -117,9 +133,10 @@ def test_neither_idle_time_nor_bad_images_count(clock: Clock) -> None:
     """A pause, and a file that blocks a decoder for seconds before it is refused, leave the cost as it was."""
     admission = with_limits()
     clock.now = 100.0
-    with admission.admit(SLOW, [b""] * 3) as ticket:
+    with admission.admit(SLOW, [b""] * 4) as ticket:
         work_off(ticket, 1, clock, seconds=0.25)
         work_off(ticket, 1, clock, seconds=5, is_sample=False)
+        work_off(ticket, 1, clock, seconds=0.25)
         assert admission.wait_seconds == pytest.approx(0.25)
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import update
 
 from service import keyring as module
@@ -63,7 +64,7 @@ def test_a_key_is_its_tenant_scopes_and_limits(keyring: Keyring, key: NewKey) ->
 @pytest.mark.parametrize("secret", ["", "sk_", "x" * 46, "sk_" + "ä" * 43, "sk_" + "a" * 44, "sk_" + "a" * 43])
 def test_what_is_no_key(keyring: Keyring, secret: str) -> None:
     """Strangers leave nothing in memory."""
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated, match=r"no key|no such key"):
         asyncio.run(keyring.caller(secret, needs_database=True))
     assert keyring._entries == {}
 
@@ -106,6 +107,7 @@ def test_what_was_looked_up_before_a_revocation_is_not_kept(
         keyring.forget(key.row.id)
         return found
 
+    keyring.forget("key_of_before")
     monkeypatch.setattr(keyring, "_find", find_then_revoke)
     asyncio.run(keyring.caller(key.secret, needs_database=True))
     with pytest.raises(Refused):
@@ -123,21 +125,30 @@ def test_a_remembered_key_expires_on_time(keyring: Keyring, key: NewKey, databas
         asyncio.run(keyring.caller(key.secret, needs_database=True))
 
 
-def test_without_a_database_a_key_goes_on_for_what_needs_none(keyring: Keyring, key: NewKey, clock: Clock) -> None:
+def test_without_a_database_a_key_goes_on_for_what_needs_none(
+    keyring: Keyring, key: NewKey, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everything else, and a key that was not seen lately, is told to come again; then the database is looked at."""
+    log = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(module, "log", log)
     asyncio.run(keyring.caller(key.secret, needs_database=True))
     come_back = away(keyring)
     clock.now += FRESH_SECONDS
     caller = asyncio.run(keyring.caller(key.secret, needs_database=False))
     assert caller.tenant == "ours"
+    (call,) = log.calls
+    assert (call.method_name, call.args) == ("warning", ("database_away",))
+    assert "connection" in call.kwargs["error"]
     for secret, needs_database in ((key.secret, True), ("sk_" + "a" * 43, False)):
         with pytest.raises(Unavailable) as caught:
             asyncio.run(keyring.caller(secret, needs_database=needs_database))
-        assert caught.value.retry_after_seconds
+        assert f"in {caught.value.retry_after_seconds} seconds" in caught.value.detail
     clock.now += module.AWAY_SECONDS
     with pytest.raises(Unavailable):
         asyncio.run(keyring.caller(key.secret, needs_database=False))
     come_back()
+    with pytest.raises(Unavailable):  # it is not asked again at once
+        asyncio.run(keyring.caller(key.secret, needs_database=True))
     clock.now += module.RETRY_SECONDS
     assert asyncio.run(keyring.caller(key.secret, needs_database=True)).tenant == "ours"
 
@@ -145,7 +156,7 @@ def test_without_a_database_a_key_goes_on_for_what_needs_none(keyring: Keyring, 
 def test_while_one_request_looks_again_the_others_go_on(
     keyring: Keyring, key: NewKey, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand requests at the same moment ask the database once."""
+    """A thousand requests at the same moment ask the database once; those that come when it takes long ask too."""
     find, num_looks, may_end = keyring._find, [], threading.Event()
 
     def find_slowly(digest: str) -> ApiKey | None:
@@ -160,8 +171,12 @@ def test_while_one_request_looks_again_the_others_go_on(
         first = asyncio.create_task(keyring.caller(key.secret, needs_database=True))  # type: ignore[arg-type]  # a coroutine
         await asyncio.sleep(0)
         await asyncio.gather(*(keyring.caller(key.secret, needs_database=True) for _ in range(1000)))
+        assert len(num_looks) <= 1  # it begins in a thread
+        clock.now += module.MAX_AGE_SECONDS - FRESH_SECONDS
+        second = asyncio.create_task(keyring.caller(key.secret, needs_database=True))  # type: ignore[arg-type]  # a coroutine
+        await asyncio.sleep(0)
         may_end.set()
-        await first
+        await asyncio.gather(first, second)
 
     asyncio.run(use())
-    assert len(num_looks) == 1
+    assert len(num_looks) == 2

@@ -52,11 +52,11 @@ def test_a_key_has_its_rate_and_a_burst_of_two_seconds(clock: Clock) -> None:
 
 
 def test_a_slow_rate_lets_one_in_at_a_time(clock: Clock) -> None:
-    """One request in ten seconds; what is refused is told when to come again, in whole seconds."""
+    """One request in ten seconds; what is refused is told its rate and when to come, a client in whole seconds."""
     checked, who = rates.Rates(), caller("a", 0.1)
     checked.check(who)
     clock.now += 4.5
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(RateLimited, match=r"0\.1 requests a second; the next one in 5\.50 seconds") as caught:
         checked.check(who)
     assert caught.value.retry_after_seconds == 6
     clock.now += 5.5

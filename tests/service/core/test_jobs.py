@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from service.core import jobs
 from service.core.db import Database
 from service.core.errors import Conflict, NotFound
-from service.core.tables import Checkpoint, Dataset, Job, JobEvent, Placement
+from service.core.tables import Checkpoint, Dataset, DatasetRejection, Job, JobEvent, Placement
 from tests.service.conftest import add_model
 
 
@@ -360,3 +360,151 @@ def test_a_reader_of_events_misses_none_while_many_write(database: Database) -> 
     for writer in range(num_writers):
         own = [event.data["i"] for event in seen if event.data.get("writer") == writer]
         assert own == list(range(num_each))
+
+
+def test_a_job_has_what_it_was_submitted_with(database: Database) -> None:
+    """What is left out is empty, in the database null; the tenant is the session's unless one is given."""
+    dataset_id = add_dataset(database)
+    parent = submit(database)
+    with database.transaction() as session:
+        given = {
+            "kind": "pretrain", "recipe": {"seed": 1}, "dataset_id": dataset_id, "model_id": add_model(session).id,
+            "resources": {"gpus": 2}, "idempotency_key": "key", "request_sha256": "s", "parent_id": parent.id,
+            "cell": {"seed": 1}, "traceparent": "00-1-2-01",
+        }  # fmt: skip
+        job = jobs.submit(session, **given, metadata={"by": "ci"}, tenant="default")  # type: ignore[arg-type]  # of any kind
+        assert {name: getattr(job, name) for name in given} == given
+        assert (job.metadata_, job.status, job.attempt, job.tenant) == ({"by": "ci"}, "queued", 0, "default")
+        empty = (Job.dataset_id, Job.model_id, Job.parent_id, Job.cell, Job.traceparent)
+        assert session.scalars(select(Job.id).where(*(column.is_(None) for column in empty))).all() == [parent.id]
+        assert (parent.resources, parent.metadata_) == ({}, {})
+
+
+def test_a_key_is_of_one_tenant(database: Database) -> None:
+    """Two tenants that use the same have a job each, and find their own again."""
+    fields = {"idempotency_key": "key", "request_sha256": "same"}
+    submit(database)
+    ours, theirs = (submit(database.of(tenant), **fields).id for tenant in ("default", "theirs"))
+    assert ours != theirs
+    assert [submit(database.of(tenant), **fields).id for tenant in ("default", "theirs")] == [ours, theirs]
+
+
+def test_an_agent_is_told_what_to_do(database: Database) -> None:
+    """To go on, to give its nodes back, to cancel; a new attempt has not been asked for anything."""
+    job = running(database)
+    other = running(database)
+
+    def told(attempt: int) -> jobs.Orders:
+        with database.transaction() as session:
+            assert jobs.orders(session, other.id, 1) == jobs.Orders.GO_ON
+            return jobs.orders(session, job.id, attempt)
+
+    assert told(1) == jobs.Orders.GO_ON
+    with database.transaction() as session:
+        jobs.ask_to_yield(session, job)
+    assert told(1) == jobs.Orders.YIELD
+    queued = held(database, job, jobs.requeue, "yielded")
+    with pytest.raises(jobs.Fenced, match=f"attempt 1 of {job.id} is over"):
+        told(1)
+    with database.transaction() as session:
+        job = jobs.start(session, queued)
+    assert told(2) == jobs.Orders.GO_ON
+    add_placement(database, job, claimed=True)
+    with database.transaction() as session:
+        jobs.request_cancel(session, job.id)
+    assert told(2) == jobs.Orders.CANCEL
+
+
+def test_each_start_is_an_attempt_and_the_first_one_s_time_is_kept(database: Database) -> None:
+    """Its event has the nodes; the time it started, and its place in the queue, are those of the first."""
+    first = running(database)
+    held(database, first, jobs.requeue, "node_lost")
+    with database.transaction() as session:
+        again = jobs.start(session, session.get_one(Job, first.id), ["a", "b"])
+    assert (again.attempt, again.status) == (2, "running")
+    assert first.started_at is not None
+    assert (again.started_at, again.priority_at) == (first.started_at, first.priority_at)
+    with database.transaction() as session:
+        (event,) = jobs.events_after(session, first.id, 0, 100)[-1:]
+    assert (event.attempt, event.data) == (2, {"status": "running", "nodes": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("end", "arguments", "status", "result", "error"),
+    [
+        (jobs.succeed, ({"loss": 0.5},), "succeeded", {"loss": 0.5}, None),
+        (jobs.fail, ("crashed", "it broke"), "failed", None, {"code": "crashed", "message": "it broke"}),
+    ],
+)
+def test_an_end_has_its_result_or_its_error(
+    database: Database, end: Callable[..., Job], arguments: tuple[Any, ...], status: str, result: Any, error: Any
+) -> None:
+    """The other is null in the database too; the error's code is in the event, and the job's places are free."""
+    job = running(database)
+    add_placement(database, job, claimed=True)
+    ended = held(database, job, end, *arguments)
+    assert (ended.status, ended.result, ended.error) == (status, result, error)
+    assert ended.finished_at is not None
+    assert statuses(database, job.id)[-1] == (status, error and error["code"])
+    with database.transaction() as session:
+        assert session.scalar(select(func.count()).where((Job.error if result else Job.result).is_(None))) == 1
+        assert session.scalar(select(Placement.ended_at)) is not None
+
+
+def test_a_resumed_job_goes_to_the_end_of_the_queue(database: Database) -> None:
+    """Its event says why, and nothing is left of its end."""
+    dataset_id = add_dataset(database, "ready")
+    job = running(database, kind="pretrain", dataset_id=dataset_id)
+    held(database, job, jobs.fail, "broken", "it broke")
+    with database.transaction() as session:
+        resumed = jobs.resume(session, job.id)
+        assert resumed.priority_at > job.priority_at
+        assert (resumed.finished_at, resumed.error) == (None, None)
+        assert session.scalar(select(func.count()).where(Job.id == job.id, Job.error.is_(None)))
+    assert statuses(database, job.id)[-1] == ("queued", "resumed")
+
+
+def test_who_must_not_wait_for_a_job_is_fenced(database: Database) -> None:
+    """One that another transaction holds is as one whose attempt is over."""
+    job = running(database)
+    with database.transaction() as first, database.transaction() as second:
+        assert jobs.hold(first, job.id, 1).id == job.id
+        with pytest.raises(jobs.Fenced, match=f"attempt 1 of {job.id} is over"):
+            jobs.hold(second, job.id, 1, unless_locked=True)
+
+
+def test_a_cancelled_ingest_says_so_of_its_data_set(database: Database) -> None:
+    """What it found wrong is found again when it is resumed; one that succeeds leaves the data set as it made it."""
+    dataset_id = add_dataset(database)
+    job = submit(database, kind="ingest", dataset_id=dataset_id)
+    with database.transaction() as session:
+        session.add(DatasetRejection(dataset_id=dataset_id, position=0, name="a.png", code="c", detail="d"))
+        jobs.request_cancel(session, job.id)
+        dataset = session.get_one(Dataset, dataset_id)
+        error = {"code": "cancelled", "message": "its ingest job was cancelled"}
+        assert (dataset.status, dataset.error) == ("failed", error)
+    with database.transaction() as session:
+        job = jobs.start(session, jobs.resume(session, job.id))
+        assert session.scalar(select(func.count()).select_from(DatasetRejection)) == 0
+        assert session.scalar(select(func.count()).where(Dataset.error.is_(None)))
+    held(database, job, jobs.succeed, {})
+    with database.transaction() as session:
+        assert session.get_one(Dataset, dataset_id).status == "validating"
+
+
+def test_events_are_read_from_where_a_reader_was(database: Database) -> None:
+    """After an id, oldest first, as many as are asked for, of that job alone."""
+    job, other = running(database), running(database)
+    with database.transaction() as session:
+        jobs.record_events(session, job, [("stage", {"stage": "a"}), ("warning", {"of": "b"})])
+        jobs.record_event(session, other.id, 1, "stage", {"stage": "c"})
+        first, *rest = jobs.events_after(session, job.id, 0, 100)
+        assert [event.type for event in rest] == ["status", "stage", "warning"]
+        assert jobs.events_after(session, job.id, first.id, 2) == rest[:2]
+        assert rest[1].data == {"stage": "a"}
+
+
+def test_what_a_node_printed_has_a_place() -> None:
+    """That of the first node is the one which there always was."""
+    assert jobs.log_key("job_1", 2, 0) == "jobs/job_1/log-2.txt"
+    assert jobs.log_key("job_1", 2, 3) == "jobs/job_1/log-2-node-3.txt"

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import text, update
 
 from service.core.db import Database
-from service.core.errors import Invalid
+from service.core.errors import Invalid, NotFound
 from service.core.keys import SECRET_PATTERN, create_key, find_key, has_live_key, revoke_key
+from service.core.quotas import Limits
 from service.core.tables import ApiKey
 
 
@@ -28,7 +29,7 @@ def test_only_the_digest_of_a_secret_is_kept(database: Database) -> None:
 
 
 def test_use_is_noted_once_a_minute(database: Database) -> None:
-    """A key costs no write a request."""
+    """A key costs no write a request; another key's use is another matter."""
 
     def used() -> datetime | None:
         with database.transaction() as session:
@@ -38,30 +39,47 @@ def test_use_is_noted_once_a_minute(database: Database) -> None:
 
     with database.transaction() as session:
         made = create_key(session, tenant="default", name="ci", scopes=["read"])
+        other = create_key(session, tenant="default", name="other", scopes=["read"])
     first = used()
     assert first is not None
     assert used() == first
     with database.transaction() as session:
-        session.execute(update(ApiKey).values(last_used_at=first - timedelta(minutes=2)))
+        old = update(ApiKey).where(ApiKey.id == made.row.id)
+        session.execute(old.values(last_used_at=first - timedelta(minutes=2)))
     assert (used() or first) > first
+    with database.transaction() as session:
+        assert session.get_one(ApiKey, other.row.id).last_used_at is None
 
 
 @pytest.mark.parametrize(
-    ("field", "wrong"),
+    ("field", "wrong", "allowed"),
     [
-        ("scopes", {"scopes": ["read", "fly"]}),
-        ("scopes", {"scopes": []}),
-        ("tenant", {"tenant": "Not A Name"}),
-        ("tenant", {"tenant": "x'; drop table job; --"}),
-        ("expires_at", {"expires_at": datetime.now(UTC) - timedelta(seconds=5)}),
+        ("scopes", {"scopes": ["read", "fly"]}, "some of read, write, train, admin, not read, fly"),
+        ("scopes", {"scopes": []}, "some of read, write, train, admin, not none"),
+        ("tenant", {"tenant": "Not A Name"}, "up to 63 of a-z, 0-9, _ and -, not 'Not A Name'"),
+        ("tenant", {"tenant": "x'; drop table job; --"}, "up to 63"),
+        ("expires_at", {"expires_at": datetime.now(UTC) - timedelta(seconds=5)}, "in the future"),
     ],
 )
-def test_what_a_key_cannot_be(database: Database, field: str, wrong: dict[str, object]) -> None:
+def test_what_a_key_cannot_be(database: Database, field: str, wrong: dict[str, object], allowed: str) -> None:
     """The message names the field and what is allowed."""
     fields = {"tenant": "default", "name": "ci", "scopes": ["read"]} | wrong
-    with database.transaction() as session, pytest.raises(Invalid, match=f"^{field}: ") as caught:
+    with database.transaction() as session, pytest.raises(Invalid, match=f"^{field}: {allowed}") as caught:
         create_key(session, **fields)  # type: ignore[arg-type]  # some are wrong on purpose
-    assert caught.value.errors[0]["field"] == field
+    (error,) = caught.value.errors
+    assert (error["field"], error["message"][: len(allowed)]) == (field, allowed)
+
+
+def test_a_key_has_what_it_was_made_with(database: Database) -> None:
+    """Its limits are those that it was given, and no others."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    fields = {"tenant": "default", "name": "ci", "scopes": ["train"], "expires_at": later}
+    with database.transaction() as session:
+        limited = create_key(session, **fields, limits=Limits(jobs=2)).row  # type: ignore[arg-type]  # of any kind
+        free = create_key(session, tenant="default", name="free", scopes=["read"]).row
+        assert {name: getattr(limited, name) for name in fields} == fields
+        assert (limited.limits, free.limits, free.expires_at) == ({"jobs": 2}, {}, None)
+        assert limited.id != free.id
 
 
 def test_a_key_is_live_until_it_is_revoked_or_expires(database: Database) -> None:
@@ -86,3 +104,9 @@ def test_a_second_revocation_keeps_the_first_ones_time(database: Database) -> No
         first = revoke_key(session, key_id).revoked_at
     with database.transaction() as session:
         assert revoke_key(session, key_id).revoked_at == first
+
+
+def test_a_key_that_was_never_made_cannot_be_revoked(database: Database) -> None:
+    """It is named."""
+    with database.transaction() as session, pytest.raises(NotFound, match="there is no key key_x"):
+        revoke_key(session, "key_x")

@@ -1,10 +1,12 @@
 """What a tenant may have."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.core import jobs
@@ -47,6 +49,23 @@ def test_images_are_counted_for_each_tenant(database: Database) -> None:
     assert caught.value.retry_after_seconds
 
 
+@pytest.mark.parametrize("check", [check_images, check_jobs])
+def test_two_requests_cannot_both_take_the_last_place(
+    database: Database, check: Callable[[Session, Limits], None]
+) -> None:
+    """While one that was let in is not at its end, the next one of its tenant waits; those of others don't."""
+    limits = Limits(images=1, jobs=1)
+    with database.transaction() as first:
+        check(first, limits)
+        with database.of("theirs").transaction() as other:
+            other.execute(text("set local lock_timeout = '5s'"))
+            check(other, limits)
+        with database.transaction() as second:
+            second.execute(text("set local lock_timeout = '50ms'"))
+            with pytest.raises(OperationalError, match="lock timeout"):
+                check(second, limits)
+
+
 def test_jobs_count_while_they_are_unfinished(database: Database) -> None:
     """Those of others, those that ended and the parts of an ablation take no place."""
     with database.of("theirs").transaction() as session:
@@ -56,8 +75,10 @@ def test_jobs_count_while_they_are_unfinished(database: Database) -> None:
         for columns in ({"parent_id": parent.id}, {"status": "failed"}, {"status": "running"}):
             add_job(session, **columns)
         check_jobs(session, Limits(jobs=3))
-        with pytest.raises(QuotaExceeded, match="jobs is 2 unfinished jobs"):
+        with pytest.raises(QuotaExceeded, match="the quota jobs is 2 unfinished jobs") as caught:
             check_jobs(session, Limits(jobs=2))
+    assert caught.value.errors == [{"field": "jobs", "message": "limit 2, used 2"}]
+    assert caught.value.retry_after_seconds
 
 
 def test_gpu_seconds_are_durations_times_gpus(database: Database) -> None:
@@ -87,13 +108,18 @@ def test_the_month_that_is_used_up_says_when_the_next_begins(database: Database)
             check_gpu_seconds(session, Limits(gpu_seconds=0))
     retry_at = datetime.now(UTC) + timedelta(seconds=caught.value.retry_after_seconds or 0)
     assert (retry_at.day, retry_at.hour, retry_at.minute) == (1, 0, 0)
+    (error,) = caught.value.errors
+    assert (error["field"], error["message"][:16]) == ("gpu_seconds", "limit 0, used 30")
 
 
 def test_the_service_s_defaults_are_for_keys_that_say_nothing(tmp_path: Path) -> None:
     """A key's own limit wins, a 0 of images too; a setting of 0 is none."""
-    settings = Settings(data_dir=tmp_path, quota_images=10, requests_per_second=5)
-    assert Limits().over(settings) == Limits(images=10, requests_per_second=5)
-    assert Limits(images=0, jobs=1).over(settings) == Limits(images=0, jobs=1, requests_per_second=5)
+    defaults = {"quota_images": 10, "quota_jobs": 20, "quota_gpu_seconds": 30}
+    settings = Settings.model_validate({"data_dir": tmp_path, "requests_per_second": 5, **defaults})
+    assert Limits().over(settings) == Limits(images=10, jobs=20, gpu_seconds=30, requests_per_second=5)
+    mine = Limits(images=0, jobs=0, gpu_seconds=0, requests_per_second=1)
+    assert mine.over(settings) == mine
+    assert Limits().over(Settings(data_dir=tmp_path)) == Limits()
 
 
 @pytest.mark.parametrize(

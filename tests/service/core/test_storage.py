@@ -176,13 +176,19 @@ def test_an_object_storage_that_is_away_is_unavailable_soon(tmp_path: Path) -> N
 
 
 def test_a_sweep_removes_what_was_left_long_ago(tmp_path: Path) -> None:
-    """A temporary file that nobody has written to for a day goes; a newer one and the blobs stay."""
+    """A temporary file that nobody has written to for a day goes; a newer one and the blobs stay.
+
+    One that is gone before it is looked at is no failure.
+    """
     storage = LocalStorage(tmp_path)
     storage.put("key", b"content")
     old, new = storage.partial / "old", storage.partial / "new"
     for path, age_seconds in ((old, 86_500), (new, 80_000), (tmp_path / "key", 10**6)):
         path.touch()
         os.utime(path, (time.time() - age_seconds,) * 2)
+    gone = storage.partial / "gone"
+    gone.symlink_to("nowhere")
     storage.sweep()
+    gone.unlink()
     assert list(storage.partial.iterdir()) == [new]
     assert storage.get("key") == b"content"

@@ -9,10 +9,12 @@ from functools import cache
 
 import httpx
 import pytest
+import structlog
 import typer
 from openai import AuthenticationError, OpenAI
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from service import authentication
 from service.app import create_app
 from service.client import Client
 from service.commands.connection import connected
@@ -141,6 +143,39 @@ def test_hostile_headers_are_401(api: httpx.Client, headers: list[tuple[str, byt
 def test_a_header_without_an_end_is_not_read(api: httpx.Client) -> None:
     """100 kB: the server itself refuses them."""
     assert api.get("/v1/jobs", headers=bearer("a" * 100_000)).status_code in {400, 401, 431}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "this needs a key"),
+        (["Bearer a", "Bearer b"], "there are 2 headers Authorization"),
+        (["Basic c2s6c2s="], "another scheme than Bearer"),
+    ],
+)
+def test_what_is_wrong_with_a_header_is_told(api: httpx.Client, given: list[str], said: str) -> None:
+    """And what to send."""
+    detail = api.get("/v1/jobs", headers=[("Authorization", value) for value in given]).json()["detail"]
+    assert said in detail
+    assert "send the header `Authorization: Bearer sk_" in detail
+
+
+def test_a_refusal_is_in_the_process_s_log(
+    api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was not let do what, be it known who; one that only comes too fast is not."""
+    log = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(authentication, "log", log)
+    headers = bearer(issue(database, "ours", "read", "write", limits=Limits(requests_per_second=0.01)))
+    response = api.post("/v1/jobs", headers=headers, content=b"{")
+    assert "this one has read, write" in response.json()["detail"]
+    assert api.get("/v1/jobs", headers=headers).status_code == 429
+    assert api.get("/v1/jobs/none").status_code == 401
+    with database.of("ours").transaction() as session:
+        key_id = session.scalar(select(ApiKey.id))
+    known = {"method": "POST", "path": "/v1/jobs", "tenant": "ours", "key_id": key_id, "code": "forbidden"}
+    stranger = {"method": "GET", "path": "/v1/jobs/none", "tenant": "", "key_id": None, "code": "unauthenticated"}
+    assert log.calls == [("warning", ("refused",), known), ("warning", ("refused",), stranger)]
 
 
 def test_two_keys_in_one_request_are_none(api: httpx.Client, database: Database) -> None:
