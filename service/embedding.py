@@ -72,7 +72,8 @@ class Embedding:
         self.decoding = DecodingPool(settings)
         self.admission = Admission(settings)
         self._cache = ResultCache(settings.result_cache_bytes)
-        self._turns = Turns(settings.num_decoders, is_on=turns.save_time())
+        self._turns_save_time = turns.save_time()
+        self._turns = Turns(settings.num_decoders, is_on=self._take_turns)
         self._batcher = Batcher(self._turns)
 
     async def __aenter__(self) -> Self:
@@ -86,6 +87,10 @@ class Embedding:
         self.decoding.close()
         self._batcher.close()
         await self.models.close()
+
+    def _take_turns(self) -> bool:
+        """Not in a flood, whose arrivals come one by one: a turn that waits for them leaves cores idle."""
+        return self._turns_save_time and not self.admission.is_refusing
 
     @contextmanager
     def admitted(self, contents: Sequence[bytes], model: ServedModel | None) -> Iterator[Ticket]:

@@ -18,9 +18,9 @@ DECODING_SECONDS = 0.1  # that a batch waits at most: somebody's image may take 
 
 
 class Turns:
-    """Whose turn it is, for one event loop. Where it is off, everybody goes when they like."""
+    """Whose turn it is, for one event loop. While it is off, everybody goes when they like."""
 
-    def __init__(self, num_decoders: int, *, is_on: bool) -> None:
+    def __init__(self, num_decoders: int, *, is_on: Callable[[], bool]) -> None:
         self._is_on = is_on
         self._slots = asyncio.Semaphore(num_decoders)  # who hasn't got one can still be told to wait
         self._nothing_computed = asyncio.Event()
@@ -31,7 +31,7 @@ class Turns:
     @asynccontextmanager
     async def decoding(self) -> AsyncIterator[None]:
         """Decode in the block, once nothing is computed; what its task gives to the batcher then is in that batch."""
-        if not self._is_on:
+        if not self._is_on():
             yield
             return
         self._num_to_decode += 1
@@ -48,10 +48,11 @@ class Turns:
         """Compute in the block, once there is enough to, nothing more to decode, or that has taken its time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DECODING_SECONDS):
-                while self._num_to_decode and not is_enough():
+                while self._num_to_decode and self._is_on() and not is_enough():
                     self._was_decoded.clear()
                     await self._was_decoded.wait()
-        self._nothing_computed.clear()
+        if self._is_on():
+            self._nothing_computed.clear()
         try:
             yield
         finally:

@@ -39,12 +39,13 @@ def serving_app(app: FastAPI) -> Iterator[str]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        wait_until(lambda: server.started or not thread.is_alive())
+        wait_until(lambda: server.started or not thread.is_alive(), timeout_seconds=60)
         host, port = listener.getsockname()
         yield f"http://{host}:{port}"
     finally:
         server.should_exit = True
         thread.join()
+        listener.close()  # which a server that never started didn't
 
 
 @pytest.fixture

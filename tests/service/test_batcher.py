@@ -43,7 +43,7 @@ def test_what_waits_becomes_one_batch() -> None:
     """The first request starts alone at once; those that come meanwhile share the next batch and get their own rows."""
 
     async def use() -> tuple[list[int], list[list[float]]]:
-        batcher, model = Batcher(Turns(1, is_on=False)), Recorder()
+        batcher, model = Batcher(Turns(1, is_on=lambda: False)), Recorder()
         tasks = [asyncio.create_task(embed(batcher, model, images(0)))]
         await settle()
         tasks += [asyncio.create_task(embed(batcher, model, images(i, i + 100))) for i in range(1, 6)]
@@ -62,7 +62,7 @@ def test_batches_are_limited_and_of_one_layer() -> None:
     """A large request is split, one that fits no more comes next, and two layers never share a batch."""
 
     async def use() -> tuple[list[int], Embedded]:
-        batcher, model = Batcher(Turns(1, is_on=False)), Recorder()
+        batcher, model = Batcher(Turns(1, is_on=lambda: False)), Recorder()
         model.gate.set()
         large = asyncio.create_task(embed(batcher, model, images(*[i % 250 for i in range(MAX_BATCH + 10)])))
         others = [asyncio.create_task(embed(batcher, model, images(1), layer)) for layer in ("h", "z", "z", "h")]
@@ -79,7 +79,7 @@ def test_a_failed_batch_fails_its_requests_only() -> None:
     """The error reaches those in the batch, and the next request is computed."""
 
     async def use() -> list[float]:
-        batcher, model = Batcher(Turns(1, is_on=False)), Recorder()
+        batcher, model = Batcher(Turns(1, is_on=lambda: False)), Recorder()
         model.gate.set()
         model.error = RuntimeError("out of memory")
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -96,7 +96,7 @@ def test_an_abandoned_request_is_not_computed() -> None:
     """A request that was cancelled while it waited is left out of the batch."""
 
     async def use() -> list[int]:
-        batcher, model = Batcher(Turns(1, is_on=False)), Recorder()
+        batcher, model = Batcher(Turns(1, is_on=lambda: False)), Recorder()
         running = asyncio.create_task(embed(batcher, model, images(0)))
         await settle()
         abandoned, kept = (asyncio.create_task(embed(batcher, model, images(1, 2))) for _ in range(2))

@@ -15,7 +15,8 @@ class Scene:
     """Turns of two decoders, and what has been done in them."""
 
     def __init__(self, *, is_on: bool = True) -> None:
-        self.turns = Turns(2, is_on=is_on)
+        self.is_on = is_on
+        self.turns = Turns(2, is_on=lambda: self.is_on)
         self.done: list[str] = []
         self.ends: dict[str, asyncio.Event] = {}
         self.is_enough = False
@@ -178,6 +179,23 @@ def test_switched_off_everybody_goes_when_they_like() -> None:
         await scene.end()
 
     assert played(play, is_on=False) == ["compute at once", "decode a", "decode b", "decode c", "compute another"]
+
+
+def test_switched_off_while_a_batch_waits_it_begins() -> None:
+    """With the next image that is there; and while it is computed, images are decoded, those that had to wait too."""
+
+    async def play(scene: Scene) -> None:
+        for name in "abc":
+            scene.decode(name)
+        scene.compute("what there is")
+        await scene.end()
+        scene.is_on = False
+        await scene.end("a")
+        scene.decode("d")
+        await scene.end("b")
+
+    first = ["decode a", "decode b", "enter a", "compute what there is", "decode d", "decode c", "enter b"]
+    assert sorted(played(play)) == sorted(first)
 
 
 @pytest.mark.parametrize(
