@@ -17,7 +17,8 @@ Result = TypeVar("Result")
 
 HEADER = "x-request-timeout"
 MAX_TIMEOUT_SECONDS = 600
-TIMEOUT = TypeAdapter(Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)])
+TimeoutSeconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)]
+TIMEOUT_SECONDS = TypeAdapter(TimeoutSeconds)
 
 
 class Attendance:
@@ -57,12 +58,12 @@ class Attendance:
 
 
 def attendance_of(request: Request, settings: Settings) -> Attendance:
-    """The client of a request. Raises RequestValidationError for a header that is no time."""
+    """What AttendanceDep gives, without FastAPI. Raises RequestValidationError for a header that is no time."""
     given = request.headers.get(HEADER)
     if given is None:
         return Attendance(request, settings.request_timeout_seconds)
     try:
-        return Attendance(request, TIMEOUT.validate_python(given))
+        return Attendance(request, TIMEOUT_SECONDS.validate_python(given))
     except ValidationError as error:
         located = [{**entry, "loc": ("header", HEADER)} for entry in error.errors(include_url=False)]
         raise RequestValidationError(located) from error
@@ -71,16 +72,14 @@ def attendance_of(request: Request, settings: Settings) -> Attendance:
 async def _attendance(
     request: Request,
     settings: SettingsDep,
-    x_request_timeout: Annotated[  # noqa: ARG001  # for OpenAPI; it is read above
-        float | None,
+    x_request_timeout: Annotated[
+        TimeoutSeconds | None,
         Header(
-            gt=0,
-            le=MAX_TIMEOUT_SECONDS,
             description="Seconds within which an answer is of use; what can't be done by then is dropped, with 503.",
         ),
     ] = None,
 ) -> Attendance:
-    return attendance_of(request, settings)
+    return Attendance(request, x_request_timeout or settings.request_timeout_seconds)
 
 
 AttendanceDep = Annotated[Attendance, Depends(_attendance)]

@@ -9,10 +9,12 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy.exc import OperationalError
 
 from models.embedder import Embedder
 from models.preprocess import ImageLimits, decode
+from service.admission import Admission
 from service.core.db import Database
 from service.core.errors import Conflict, Invalid, NotFound, ServiceError, TooLarge, Unavailable, Undecodable
 from service.core.settings import Settings
@@ -110,6 +112,35 @@ def test_the_stages_are_timed(database: Database, storage: LocalStorage) -> None
     *parts, total = (float(value) for value in stages.values())
     assert 0 < sum(parts) <= total + 0.2  # they are rounded to 0.1
     assert float(stages["decode"]) > 0
+
+
+@pytest.mark.parametrize("is_refusing", [False, True])
+def test_a_batch_has_what_is_decoded_beside_it(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, *, is_refusing: bool
+) -> None:
+    """Where turns save time, all of three requests with two decoders; in a flood, who is decoded goes."""
+    monkeypatch.setattr("service.turns.save_time", lambda: True)
+    monkeypatch.setattr("service.turns.DECODING_SECONDS", 300)
+    monkeypatch.setattr(Admission, "is_refusing", is_refusing)
+    publish(database, storage)
+
+    sizes: list[int] = []
+
+    async def use(embedding: Embedding) -> None:
+        model = await embedding.models.get(DEFAULT_TENANT)
+        embed = model.embedder.embed
+
+        def embed_noting(images: NDArray[np.uint8], layer: str) -> NDArray[np.float32]:
+            sizes.append(len(images))
+            return embed(images, layer)
+
+        monkeypatch.setattr(model.embedder, "embed", embed_noting)
+        contents = [encode(noise(8, 8, seed=i), "png") for i in range(3)]
+        await asyncio.gather(*(embedding.embed([content], model, "h", Timings()) for content in contents))
+
+    with_embedding(database, storage, use, num_decoders=2)
+    assert sum(sizes) == 3
+    assert (sizes == [3]) is not is_refusing
 
 
 def test_no_production_model(database: Database, storage: LocalStorage) -> None:
