@@ -131,6 +131,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # to an address made of the header Host; /v1/jobs/ is nothing
         docs_url=None,  # a page of our own: Swagger UI comes from a content delivery network
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # we have our own, and each request paid for it
     )
     operations = Operations(ROUTERS)
     app.openapi = lambda: openapi.document(app, operations)  # type: ignore[method-assign]  # FastAPI's documented way
@@ -145,9 +146,9 @@ def _add_middleware(app: FastAPI, settings: Settings, operations: Operations) ->
     """From the innermost to the outermost, which sees a request first and its response last."""
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(ContentTypes)
-    app.add_middleware(Shedding)
     app.add_middleware(Authentication, settings=settings, operations=operations)
     app.add_middleware(problems.Boundary)
+    app.add_middleware(Shedding)
     if settings.cors_origins:  # a preflight comes without a key, and its answer is not ours to refuse
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
         app.add_middleware(

@@ -1,16 +1,15 @@
 """Security headers on every response."""
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.response_start import at_start
 
 STRICT = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": STRICT,
-}
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", STRICT.encode()),
+)
 
 
 class SecurityHeaders:
@@ -27,6 +26,5 @@ class SecurityHeaders:
 
 
 def _add_headers(message: Message) -> None:
-    headers = MutableHeaders(scope=message)
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
+    said = {name for name, _ in message["headers"]}
+    message["headers"] = [*message["headers"], *(header for header in HEADERS if header[0] not in said)]

@@ -26,6 +26,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 MAX_ERRORS = 50
 MAX_MESSAGE_LENGTH = 500
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 CODES = {
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
@@ -72,7 +73,7 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False).encode(errors="replace")
+        return ENCODER.encode(content).encode(errors="replace")
 
 
 def respond(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:

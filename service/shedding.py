@@ -1,7 +1,7 @@
 """Requests that would wait too long are refused before anything else is done for them.
 
-Under a flood most requests are refused: what that costs, the others lose. Here it is a look at a number, before the
-body is parsed, a route found or the database asked.
+Under a flood most requests are refused: what that costs, the others lose. Here it is a look at a number, before anyone
+asks whose key it is, the body is parsed or a route found.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send

@@ -8,6 +8,7 @@ image costs 8% more processor time than decoding and computing alone do, in turn
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -21,42 +22,56 @@ class Turns:
     """Whose turn it is, for one event loop. While it is off, everybody goes when they like."""
 
     def __init__(self, num_decoders: int, *, is_on: Callable[[], bool]) -> None:
+        self._num_decoders = num_decoders
         self._is_on = is_on
-        self._slots = asyncio.Semaphore(num_decoders)  # who hasn't got one can still be told to wait
-        self._nothing_computed = asyncio.Event()
-        self._nothing_computed.set()
-        self._num_to_decode = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()  # whose turn to decode will come
+        self._num_decoding = 0
+        self._is_computing = False
         self._was_decoded = asyncio.Event()
 
     @asynccontextmanager
     async def decoding(self) -> AsyncIterator[None]:
         """Decode in the block, once nothing is computed; what its task gives to the batcher then is in that batch."""
-        if not self._is_on():
-            yield
-            return
-        self._num_to_decode += 1
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._begin()
         try:
-            async with self._slots:
-                await self._nothing_computed.wait()
-                yield
+            await turn
+            yield
         finally:
-            self._num_to_decode -= 1
+            if turn.cancelled():  # its client has gone
+                with suppress(ValueError):
+                    self._waiting.remove(turn)
+            else:
+                self._num_decoding -= 1
+            self._begin()
             self._was_decoded.set()
+
+    def _begin(self) -> None:
+        """Let those decode whose turn it is: no more than there are decoders, so that others can still be held back."""
+        while self._waiting and (not self._is_on() or self._has_room()):
+            turn = self._waiting.popleft()
+            if not turn.cancelled():
+                turn.set_result(None)
+                self._num_decoding += 1
+
+    def _has_room(self) -> bool:
+        return not self._is_computing and self._num_decoding < self._num_decoders
 
     @asynccontextmanager
     async def computing(self, is_enough: Callable[[], bool]) -> AsyncIterator[None]:
         """Compute in the block, once there is enough to, nothing more to decode, or that has taken its time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DECODING_SECONDS):
-                while self._num_to_decode and self._is_on() and not is_enough():
+                while self._num_decoding + len(self._waiting) and self._is_on() and not is_enough():
                     self._was_decoded.clear()
                     await self._was_decoded.wait()
-        if self._is_on():
-            self._nothing_computed.clear()
+        self._is_computing = self._is_on()
         try:
             yield
         finally:
-            self._nothing_computed.set()
+            self._is_computing = False
+            self._begin()
 
 
 def save_time() -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 import obstore
@@ -25,8 +25,17 @@ from obstore.store import S3Store
 from service.core.errors import NotFound, StorageFull, Unavailable
 from service.core.settings import Settings
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 PARTIAL_SECONDS = 24 * 3600  # no upload takes longer
 RETRY_AFTER_SECONDS = 5
+CONNECT_SECONDS = 2  # that an object storage may take to accept a connection
+RETRIES: "RetryConfig" = {
+    "max_retries": 3,
+    "retry_timeout": timedelta(seconds=5),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
+}
 
 log = structlog.get_logger(__name__)
 
@@ -177,13 +186,9 @@ class ObjectStorage:
             config=options,  # type: ignore[arg-type]  # a plain dict
             client_options={
                 "allow_http": options.get("endpoint", "").startswith("http://"),
-                "connect_timeout": timedelta(seconds=2),
+                "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
             },
-            retry_config={
-                "max_retries": 3,
-                "retry_timeout": timedelta(seconds=5),
-                "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
-            },
+            retry_config=RETRIES,
         )
 
     @_failure_is_unavailable()

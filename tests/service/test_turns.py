@@ -166,6 +166,40 @@ def test_a_client_that_goes_is_not_waited_for(name: str) -> None:
     assert played(play)[-1] == "compute second"
 
 
+def test_a_client_that_goes_as_its_turn_comes_is_no_failure() -> None:
+    """It was told to stop before it could begin; the next one has its slot."""
+
+    async def play(scene: Scene) -> None:
+        tasks = [scene.decode(name) for name in "abcd"]
+        await scene.end()
+        tasks[2].cancel()
+        await scene.end("a")  # at the same moment: it is still among those that wait
+        await scene.end("b", "d")
+        scene.compute("three")
+        await scene.end()
+
+    expected = ["decode a", "decode b", "enter a", "decode d", "enter b", "enter d", "compute three"]
+    assert played(play) == expected
+
+
+def test_switched_off_those_who_wait_go_with_the_next_that_comes() -> None:
+    """Though a batch that began before is still computed."""
+
+    async def play(scene: Scene) -> None:
+        scene.is_enough = True
+        scene.compute("first")
+        await scene.end()
+        for name in "abc":
+            scene.decode(name)
+        await scene.end()
+        scene.is_on = False
+        scene.decode("d")
+        await scene.end()
+
+    first, *decoded = played(play)
+    assert (first, sorted(decoded)) == ("compute first", [f"decode {name}" for name in "abcd"])
+
+
 def test_switched_off_everybody_goes_when_they_like() -> None:
     """More than there are decoders, too: their pool has a queue of its own."""
 

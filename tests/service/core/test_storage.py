@@ -4,9 +4,13 @@ import errno
 import os
 import shutil
 import socket
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import boto3
@@ -15,7 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from service.core.errors import NotFound, StorageFull, Unavailable
 from service.core.settings import Settings
-from service.core.storage import LocalStorage, ObjectStorage, Storage, open_storage, sha256_of
+from service.core.storage import CONNECT_SECONDS, LocalStorage, ObjectStorage, Storage, open_storage, sha256_of
 
 CREDENTIALS = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
 
@@ -37,7 +41,7 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture(params=["local", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "local":
-        return open_storage(Settings(data_dir=tmp_path))
+        return open_storage(Settings(data_dir=tmp_path / "not" / "yet" / "there"))
     endpoint = request.getfixturevalue("s3_endpoint")
     options = {"endpoint": endpoint, **CREDENTIALS}
     return open_storage(Settings(data_dir=tmp_path, storage_url="s3://simclr/tests", storage_options=options))
@@ -173,6 +177,66 @@ def test_an_object_storage_that_is_away_is_unavailable_soon(tmp_path: Path) -> N
                 operation()
             assert raised.value.retry_after_seconds == 5
     assert time.monotonic() - started_at < 6 * 5
+
+
+@contextmanager
+def _storage_that_fails(statuses: Sequence[int]) -> Iterator[tuple[str, list[str]]]:
+    """The endpoint of a storage that answers with these statuses, one after another; the methods that it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.command)
+            self.send_response(statuses[len(asked) - 1])
+            self.send_header("Content-Length", "7")
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+            self.wfile.write(b"content")
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_failure_of_an_object_storage_that_passes_is_not_noticed() -> None:
+    """What fails three times is tried a fourth time."""
+    with _storage_that_fails([503, 500, 503, 200]) as (endpoint, asked):
+        assert ObjectStorage("s3://simclr/tests", {"endpoint": endpoint, **CREDENTIALS}).get("key") == b"content"
+    assert asked == ["GET"] * 4
+
+
+def test_a_failure_of_an_object_storage_that_stays_is_unavailable() -> None:
+    """After four times; the caller's own patience decides on more."""
+    with _storage_that_fails([503] * 9) as (endpoint, asked):
+        storage = ObjectStorage("s3://simclr/tests", {"endpoint": endpoint, **CREDENTIALS})
+        with pytest.raises(Unavailable):
+            storage.get("key")
+    assert asked == ["GET"] * 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full queue of connections drops what comes next on Linux only")
+def test_an_object_storage_that_does_not_accept_is_unavailable_soon() -> None:
+    """A host that drops what comes, as a firewall does, holds nobody up for longer than the tries take together."""
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(2):  # fill its queue
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        options = {"endpoint": f"http://127.0.0.1:{listener.getsockname()[1]}", **CREDENTIALS}
+        storage = ObjectStorage("s3://simclr/tests", options)
+        started_at = time.monotonic()
+        with pytest.raises(Unavailable):
+            storage.get("key")
+    assert CONNECT_SECONDS <= time.monotonic() - started_at < 5 + 2 * CONNECT_SECONDS
 
 
 def test_a_sweep_removes_what_was_left_long_ago(tmp_path: Path) -> None:

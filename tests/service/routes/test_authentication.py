@@ -15,10 +15,12 @@ from openai import AuthenticationError, OpenAI
 from sqlalchemy import select, update
 
 from service import authentication
+from service.admission import Admission
 from service.app import create_app
 from service.client import Client
 from service.commands.connection import connected
 from service.core.db import Database
+from service.core.errors import Busy
 from service.core.keys import SCOPES
 from service.core.quotas import Limits
 from service.core.settings import Settings
@@ -213,6 +215,20 @@ def test_a_key_has_a_rate(api: httpx.Client, database: Database) -> None:
     assert (response.status_code, response.json()["code"]) == (429, "rate_limited")
     assert 0 < int(response.headers["retry-after"]) <= 100
     assert api.get("/v1/jobs", headers=bearer(issue(database, "ours", "read"))).status_code == 200
+
+
+def test_a_service_that_is_full_asks_nobody_for_a_key(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood without keys costs no more than one with them: 429, as every answer with its id and headers."""
+
+    def refuse(self: Admission) -> None:
+        raise Busy("no", retry_after_seconds=1)
+
+    assert api.post("/v1/embeddings").status_code == 401
+    monkeypatch.setattr(Admission, "check_wait", refuse)
+    response = api.post("/v1/embeddings")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+    assert response.headers["x-request-id"].startswith("req_")
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 def test_quotas_are_429_that_name_the_quota(api: httpx.Client, database: Database, storage: LocalStorage) -> None:
