@@ -38,7 +38,7 @@ LEAST = 0.8
 GUARDS = {  # by file the tests that are there for it, below tests/service
     "service/authentication.py": ("routes/test_authentication.py", "routes/test_keys.py"),
     "service/keyring.py": ("test_keyring.py",),
-    "service/scopes.py": ("routes/test_authentication.py", "test_problems.py"),
+    "service/scopes.py": ("test_scopes.py", "routes/test_authentication.py", "test_problems.py"),
     "service/rates.py": ("test_rates.py",),
     "service/limits.py": ("test_limits.py",),
     "service/admission.py": ("test_admission.py",),
