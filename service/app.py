@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -49,7 +50,7 @@ from service.routes import (
     transfer,
 )
 from service.scopes import Operations
-from service.shedding import Shedding
+from service.shedding import STATE, Door
 
 ROUTERS: tuple[APIRouter, ...] = (  # they are tried one by one: the busiest come first
     embeddings.router,
@@ -101,7 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         # The rest is for what runs already: the embedded PostgreSQL stops where it can't write, and with it all reads.
         storage = open_storage(settings, min_free_bytes=settings.min_free_bytes)
         if isinstance(storage, LocalStorage):
@@ -119,7 +120,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     caller=NOBODY,
                 )
                 _spare_the_collector()
-                yield
+                yield {STATE: Door(embedding.admission, settings.cors_origins)}
 
     app = FastAPI(
         title="simclr-service",
@@ -148,7 +149,6 @@ def _add_middleware(app: FastAPI, settings: Settings, operations: Operations) ->
     app.add_middleware(ContentTypes)
     app.add_middleware(Authentication, settings=settings, operations=operations)
     app.add_middleware(problems.Boundary)
-    app.add_middleware(Shedding)
     if settings.cors_origins:  # a preflight comes without a key, and its answer is not ours to refuse
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
         app.add_middleware(

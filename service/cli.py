@@ -108,14 +108,14 @@ def api(host: Host = "127.0.0.1", port: Port = 8000, *, allow_network: AllowNetw
         tracing.start("api")
     configure_logging()
     from service.app import create_app  # noqa: PLC0415  # takes a second, which the other commands needn't wait for
-    from service.request_heads import BoundedHeads  # noqa: PLC0415
+    from service.shedding import Shedding  # noqa: PLC0415
 
     config = uvicorn.Config(
         partial(create_app, settings.model_copy(update={"auth": "on" if with_keys else "off"})),
         factory=True,
         host=host,
         port=port,
-        http=BoundedHeads,
+        http=Shedding,
         log_config=None,  # the records go where configure_logging sends them
         access_log=False,
         limit_concurrency=LIMIT_CONCURRENCY,

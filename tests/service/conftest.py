@@ -20,7 +20,7 @@ from service.core.ids import new_id
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import DEFAULT_TENANT, Dataset, Image, Job, Model
-from service.request_heads import BoundedHeads
+from service.shedding import Shedding
 from tests.waiting import wait_until
 
 
@@ -34,7 +34,7 @@ def serving(settings: Settings) -> Iterator[str]:
 @contextmanager
 def serving_app(app: FastAPI) -> Iterator[str]:
     """Run an application that the test looks into; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=BoundedHeads, log_level="warning", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Shedding, log_level="warning", lifespan="on"))
     listener = server.config.bind_socket()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
