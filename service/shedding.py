@@ -6,6 +6,7 @@ one request and the next: a seventh of the good answers went into refusing the o
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -46,16 +47,21 @@ class Door:
         return None
 
     def _written(self, error: Busy, scope: "HTTPScope") -> bytes:
-        response = problems.respond(error, {ID_HEADER: new_id("req")})
-        headers = [*response.raw_headers, *HEADERS]
+        headers = f"{ID_HEADER.lower()}: {new_id('req')}\r\n".encode()
         if self._origins:  # what CORSMiddleware would say to a page of another site, so that it can read this
-            headers.append((b"vary", b"Origin"))
-            headers += [
-                (b"access-control-allow-origin", value)
-                for name, value in scope["headers"]
-                if name == b"origin" and value in self._origins
-            ]
-        return b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + bytes(response.body)
+            headers += b"vary: Origin\r\n"
+            for name, value in scope["headers"]:
+                if name == b"origin" and value in self._origins:
+                    headers += b"access-control-allow-origin: %b\r\n" % value
+        return headers + _rendered(error.detail, error.retry_after_seconds)
+
+
+@lru_cache(maxsize=256)  # the images in work and tenths of a second: there are not so many in a flood
+def _rendered(detail: str, retry_after_seconds: int | None) -> bytes:
+    """What is the same in many refusals: headers, an empty line, and the problem."""
+    response = problems.respond(Busy(detail, retry_after_seconds=retry_after_seconds))
+    headers = b"".join(b"%b: %b\r\n" % header for header in (*response.raw_headers, *HEADERS))
+    return headers + b"\r\n" + bytes(response.body)
 
 
 class Shedding(BoundedHeads):

@@ -9,7 +9,7 @@ from promises.ledger import Ledger
 from serve import Setting, images_of
 
 SETTING = Setting("resnet18", 224)
-FLOOD_SECONDS = 7
+FLOOD_SECONDS = 4
 NUM_SWAPS = 15
 
 
