@@ -68,6 +68,10 @@ class Storage(Protocol):
         """Delete the blob `prefix`, or all blobs below the folder `prefix/`; none is fine."""
 
 
+def _absent(key: str) -> NotFound:
+    return NotFound(f"the storage has no blob {key!r}")
+
+
 def is_full(error: BaseException | None) -> bool:
     """Whether it is what a disk without space, or a quota, makes of a write."""
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -148,12 +152,15 @@ class LocalStorage:
             shutil.copyfileobj(source, file, 2**20)
 
     def get(self, key: str) -> bytes:
-        return self.fetch(key, Path()).read_bytes()
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise _absent(key) from error
 
     def fetch(self, key: str, target: Path) -> Path:
         path = self.root / key
         if not path.is_file():
-            raise NotFound(f"the storage has no blob {key!r}")
+            raise _absent(key)
         return path
 
     def delete(self, prefix: str) -> None:
@@ -208,7 +215,7 @@ class ObjectStorage:
         try:
             return bytes(obstore.get(self.store, key).bytes())
         except FileNotFoundError as error:
-            raise NotFound(f"the storage has no blob {key!r}") from error
+            raise _absent(key) from error
 
     @_failure_is_unavailable()
     def fetch(self, key: str, target: Path) -> Path:
@@ -219,7 +226,7 @@ class ObjectStorage:
                     file.write(chunk)
         except FileNotFoundError as error:
             target.unlink()
-            raise NotFound(f"the storage has no blob {key!r}") from error
+            raise _absent(key) from error
         return target
 
     @_failure_is_unavailable()

@@ -84,6 +84,13 @@ def test_what_is_absent_is_not_found(storage: Storage, tmp_path: Path) -> None:
     assert not (tmp_path / "cache" / "none").exists()
 
 
+def test_what_is_deleted_while_it_is_got_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There at one moment and gone at the next, as under a client that shows what another one deletes."""
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    with pytest.raises(NotFound, match="no blob 'images/gone'"):
+        LocalStorage(tmp_path).get("images/gone")
+
+
 def test_deleting_takes_a_blob_or_a_folder_and_nothing_else(storage: Storage) -> None:
     """`jobs/1` goes with all below it; `jobs/10` stays; deleting what is absent is fine."""
     for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/a", "single"):
