@@ -12,7 +12,6 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from service import event_stream
 from service.commands import datasets, images, jobs, models
 from service.commands.backup import backup, restore
 from service.commands.doctor import doctor
@@ -131,7 +130,9 @@ class Server(uvicorn.Server):
     """Ends the event streams when it is told to stop; their clients come back to where they were."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        event_stream.stopping.set()
+        from service.event_stream import stopping  # noqa: PLC0415  # FastAPI takes a second, as above
+
+        stopping.set()
         super().handle_exit(sig, frame)
 
 
