@@ -5,8 +5,9 @@ place; without a limit it asks the database nothing.
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
@@ -19,6 +20,14 @@ QUOTA_LOCK = 0x51_3C_40  # first half of an advisory lock's key
 RETRY_AFTER_SECONDS = 60  # until a job may have ended, or images were deleted
 
 
+def _integer(value: Any) -> Any:
+    """7.0 is an integer in JSON Schema, which has no other word for a whole number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1), BeforeValidator(_integer)]
+
+
 class Limits(BaseModel):
     """What a key may do; what is left out is the service's default. Quotas count all that the key's tenant has."""
 
@@ -27,13 +36,9 @@ class Limits(BaseModel):
     requests_per_second: float | None = Field(
         None, strict=True, gt=0, le=1e6, description="In each process of the API."
     )
-    images: int | None = Field(None, strict=True, ge=0, le=2**31 - 1, description="Stored at once.")
-    jobs: int | None = Field(
-        None, strict=True, ge=0, le=2**31 - 1, description="Unfinished at once, those of an ablation apart."
-    )
-    gpu_seconds: int | None = Field(
-        None, strict=True, ge=0, le=2**31 - 1, description="In a month (UTC), for each GPU."
-    )
+    images: Count | None = Field(None, description="Stored at once.")
+    jobs: Count | None = Field(None, description="Unfinished at once, those of an ablation apart.")
+    gpu_seconds: Count | None = Field(None, description="In a month (UTC), for each GPU.")
 
     def over(self, settings: Settings) -> "Limits":
         """These limits, and where there is none the service's default; None is no limit then."""

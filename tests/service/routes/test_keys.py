@@ -50,7 +50,7 @@ def test_a_secret_is_shown_once(admin: httpx.Client) -> None:
 
 def test_a_key_makes_none_with_wider_limits(admin: httpx.Client) -> None:
     """A new one has its maker's limits, or narrower ones."""
-    made = admin.post("/v1/keys", json={"name": "ci", "scopes": ["read"], "limits": {"images": 7}}).json()
+    made = admin.post("/v1/keys", json={"name": "ci", "scopes": ["read"], "limits": {"images": 7.0}}).json()
     assert {name: limit for name, limit in made["limits"].items() if limit is not None} == {"images": 7, "jobs": 5}
     response = admin.post("/v1/keys", json={"name": "ci", "scopes": ["read"], "limits": {"jobs": 6}})
     assert (response.status_code, response.json()["code"]) == (403, "forbidden")
@@ -69,6 +69,8 @@ def test_a_key_makes_none_with_wider_limits(admin: httpx.Client) -> None:
         ("expires_at", {"expires_at": "4000000000"}),
         ("limits.images", {"limits": {"images": -1}}),
         ("limits.images", {"limits": {"images": False}}),
+        ("limits.images", {"limits": {"images": 7.5}}),
+        ("limits.images", {"limits": {"images": "7"}}),
         ("limits.requests_per_second", {"limits": {"requests_per_second": True}}),
         ("tenant", {"tenant": "theirs"}),
     ],
