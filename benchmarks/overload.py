@@ -1,6 +1,6 @@
 """What becomes of a service that is asked for six times what it can do, and whose model is switched under load?
 
-    python benchmarks/overload.py [--photos photos.tar] [--encoder resnet18] [--side 224] [--seconds 20] [--swaps 60]
+    python benchmarks/overload.py [--photos photos.tar] [--encoder resnet18] [--side 224] [--seconds 10] [--swaps 60]
 
 Measures the capacity (16 clients, each with one request under way) and sends six times as much at a steady rate, three
 times in turn: the good answers a second beside the capacity, the latency of what was accepted (of the slowest flood),
