@@ -5,6 +5,7 @@ Nothing here imports torch: the API validates recipes with these classes too.
 
 import copy
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -38,7 +39,7 @@ class AblationRecipe(Frozen):
 
     @model_validator(mode="after")
     def _every_run_is_a_recipe(self) -> Self:
-        num_runs = len(self.cells()) * len(self.seeds)
+        num_runs = math.prod(map(len, self.grid.values())) * len(self.seeds)
         if num_runs > MAX_RUNS:
             raise ValueError(f"grid: at most {MAX_RUNS} pretraining runs (combinations times seeds), not {num_runs}")
         if len(set(self.seeds)) < len(self.seeds):

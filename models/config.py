@@ -22,7 +22,7 @@ def _known_width(width: float) -> float:
     return width
 
 
-Width = Annotated[float, AfterValidator(_known_width)]
+Width = Annotated[float, AfterValidator(_known_width), Field(json_schema_extra={"enum": list(WIDTHS)})]
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -217,10 +217,15 @@ class Schedule(Frozen):
         return self
 
 
+PresetName = Literal["cifar10", "cifar10-resnet50", "imagenet", "imagenet-256", "vit-small", "cpu-small"]
+
+
 class PretrainRecipe(Frozen):
     """Everything that decides what a pretraining run computes."""
 
-    preset: str | None = Field(None, description="Named recipe that the other fields override; see GET /v1/recipes.")
+    preset: PresetName | None = Field(
+        None, description="Named recipe that the other fields override; see GET /v1/recipes."
+    )
     seed: int = Field(0, ge=0, lt=2**31)
     batch_size: int = Field(256, ge=2, le=65_536, description="Images a step (N); the encoder sees 2N views.")
     preprocessing: Preprocessing = Preprocessing()
@@ -415,7 +420,7 @@ class IngestRecipe(Frozen):
     )
 
 
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+PRESETS: dict[PresetName, tuple[str, dict[str, Any]]] = {
     "cifar10": (
         (
             "CIFAR-10 as the authors' README trains it on one GPU: ResNet-18, batch 512, 1000 epochs. They report"

@@ -13,7 +13,7 @@ from pathlib import Path
 from service.embedded.postgres import EmbeddedPostgres
 from service.embedded.valkey import EmbeddedValkey
 from tests.contract.fuzzing import PHASES, fuzz
-from tests.contract.world import running_world
+from tests.contract.world import LOG_FILE, running_world
 
 
 def main() -> int:
@@ -33,10 +33,19 @@ def main() -> int:
         valkey = EmbeddedValkey(folder / "valkey", folder / "valkey.log")
         try:
             with running_world(folder, postgres.start(), valkey.start()) as url:
-                return fuzz(url, folder, *options, phases=given.phases).returncode
+                failed = fuzz(url, folder, *options, phases=given.phases).returncode
+                if failed:
+                    sys.stderr.write(_errors(folder))
+                return failed
         finally:
             valkey.stop()
             postgres.stop()
+
+
+def _errors(folder: Path) -> str:
+    """What the service itself has to say of its errors: the lines of its log."""
+    lines = (folder / LOG_FILE).read_text(errors="replace").splitlines()
+    return "\n".join(line for line in lines if '"level": "error"' in line)
 
 
 if __name__ == "__main__":

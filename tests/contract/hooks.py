@@ -1,6 +1,7 @@
 """What schemathesis is told of the service: bytes that are images, and the refusals that no schema can foresee."""
 
 import re
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
@@ -35,8 +36,22 @@ NO_IMAGE = {"undecodable", "unsupported_format", "animated"}
 MAX_ADDRESS = 60_000  # bytes; of more the server takes none, and a filter of the schema may have them
 FILTERS = "what a filter holds is documented as any object: filters in filters have no end"
 
+JOINT = (  # what a request for a job is told of values that don't go together
+    r"at (least|most) \w+ \(.*",
+    r"each( at most)? once.*",
+    r"a divisor of .*",
+    r"give two numbers with 0 < low <= high.*",
+    r"for nt_logistic and margin.*",
+    r"above 0 with semi_hard.*",
+    r"at least one that can change the two views .*",
+    r"(with )?the encoder `pixels`.*",
+    r"fields of a pretraining recipe .*",
+    r"at most \d+ pretraining runs .*",
+    r"not the seed.*",
+)
+
 # Operation -> the fields, or the codes of errors that name none, for which a valid request is refused with 422 or 413,
-# and why its schema can't say so.
+# and why its schema can't say so. A pattern is of a field, or of `field: message`.
 BEYOND_SCHEMAS: dict[str, dict[str, str]] = {
     name: {r"filter(\..+)?": FILTERS}
     for name in (
@@ -50,7 +65,7 @@ BEYOND_SCHEMAS: dict[str, dict[str, str]] = {
 } | {
     "create_job": {
         "dataset_id|model_id|recipe.collection_id": "has to be there",
-        r"recipe\..+|resources\..+": "values that are allowed, but not with each other",
+        rf"(recipe|resources)\.\S+: ({'|'.join(JOINT)})": "values that are allowed, but not with each other",
     },
     "set_alias": {"model_id": "has to be there"},
     "create_key": {"expires_at": "has to be in the future"},
@@ -111,8 +126,12 @@ def filter_failure(context: HookContext, failure: Failure, case: Case, response:
         return False  # a link led from a thing that has none of what it leads to: a failed file has no id
     if problem["code"] in NO_IMAGE:
         return not _takes_images(case)
-    at_fault = [error["field"] for error in problem["errors"]] or [problem["code"]]
-    return not all(any(re.fullmatch(pattern, name) for pattern in known) for name in at_fault)
+    at_fault = [(error["field"], error["message"]) for error in problem["errors"]] or [(problem["code"], "")]
+    return not all(_is_known(field, message, known) for field, message in at_fault)
+
+
+def _is_known(field: str, message: str, patterns: Iterable[str]) -> bool:
+    return any(re.fullmatch(pattern, text) for pattern in patterns for text in (field, f"{field}: {message}"))
 
 
 def _takes_images(case: Case) -> bool:

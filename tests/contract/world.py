@@ -18,6 +18,7 @@ from service.core.heads import head_folder
 from service.core.schema import migrate
 from service.core.storage import LocalStorage, sha256_of
 from tests.service.conftest import begin
+from tests.service.report.samples import linear_probe
 from tests.service.routes.gallery import picture, upload
 from tests.service.routes.two_tenants import COLLECTION, Tenant, furnish
 from tests.stack import environment, free_port
@@ -25,7 +26,8 @@ from tests.waiting import wait_until
 
 TENANTS = ("ours", "theirs")
 KEYS_FILE = "keys.json"  # in the form of the Web Fuzzing Commons
-CLASSES = ("cat", "dog")
+LOG_FILE = "api.log"
+CLASSES = ("cat", "dog", "eel")
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def running_world(folder: Path, database_url: str, redis_url: str) -> Iterator[s
     command = [sys.executable, "-P", "-m", "service.cli", "api", "--port", str(port)]
     settings = {"database_url": database_url, "redis_url": redis_url, "data_dir": str(folder), "auth": "on"}
     patience = {"max_wait_seconds": "60"}  # its load is not the question here
-    with (folder / "api.log").open("wb") as log:
+    with (folder / LOG_FILE).open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(**settings, **patience), cwd=folder)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -62,7 +64,7 @@ def _furnished(name: str, url: str, database: Database, storage: LocalStorage) -
     """A tenant's key, once there is one of all that it can have."""
     with httpx.Client(base_url=url, timeout=30) as api:
         tenant = furnish(name, api, database, storage)
-        labels = [CLASSES[i % 2] for i in range(8)]
+        labels = [CLASSES[i % 3] for i in range(8)]
         upload(api, [picture(i) for i in range(8)], collection=COLLECTION, labels=labels, metadata={"n": 1})
         _leave_classifier(tenant, database, storage)
         header = {"name": "Authorization", "value": api.headers["Authorization"]}
@@ -78,8 +80,9 @@ def _leave_classifier(tenant: Tenant, database: Database, storage: LocalStorage)
         )
         begin(session, job.id)
         path = storage.root / "head.npz"
-        Classifier(np.eye(2, 192, dtype=np.float32), np.zeros(2, np.float32), CLASSES, "h").save(path)
+        Classifier(np.eye(3, 192, dtype=np.float32), np.zeros(3, np.float32), CLASSES, "h").save(path)
         key = f"{head_folder(job.id, job.attempt)}/{HEAD_FILE}"
         storage.put(key, path.read_bytes())
-        jobs.succeed(session, job, {"files": {HEAD_FILE: {"key": key, "sha256": sha256_of(path)}}})
+        scores = linear_probe(CLASSES)["job"]["result"]
+        jobs.succeed(session, job, scores | {"files": {HEAD_FILE: {"key": key, "sha256": sha256_of(path)}}})
         path.unlink()

@@ -48,3 +48,10 @@ def test_what_can_not_be_run_is_refused_at_once(fields: dict[str, Any], message:
     with pytest.raises(ValidationError) as error:
         ablation(**fields)
     assert message in str(error.value)
+
+
+def test_a_grid_of_more_combinations_than_memory_holds_is_refused() -> None:
+    """They are counted, not made: 10^20 of them fit into a request of 2 MB."""
+    names = ("loss.temperature", "batch_size", "optimizer.learning_rate", "optimizer.weight_decay")
+    with pytest.raises(ValidationError, match=r"at most 512 pretraining runs .* not 100000000000000000000"):
+        ablation(grid={name: [1] * 100_000 for name in names})

@@ -135,3 +135,10 @@ def _undocumented(model: type[BaseModel]) -> set[str]:
 def test_the_recipe_documents_itself() -> None:
     """Every field has a description, but the seed and the names whose choices say all."""
     assert _undocumented(PretrainRecipe) == {"seed", "name"}
+
+
+def test_the_schema_states_each_choice() -> None:
+    """What a form, a client or a fuzzer reads off it is what is taken."""
+    schema = PretrainRecipe.model_json_schema()
+    assert schema["$defs"]["Encoder"]["properties"]["width"]["enum"] == [0.25, 0.5, 1, 2, 4]
+    assert schema["properties"]["preset"]["anyOf"][0]["enum"] == list(PRESETS)
