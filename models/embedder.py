@@ -47,17 +47,17 @@ CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 class Embedder:
     """Computes h or another layer of decoded images. Threads may share one.
 
-    `num_threads` is ONNX Runtime's threads a call; 0 takes one a core. The file may be deleted once it is open.
+    `num_threads` is ONNX Runtime's threads a call; 0 takes one a core. With `has_lanes` the weights are held twice, so
+    that a call may ask for one thread, beside which others compute. The file may be deleted once it is open.
     Raises ValueError if ONNX Runtime can't open it, or it was exported in another format version.
     """
 
-    def __init__(self, path: Path, *, num_threads: int) -> None:
-        self._num_threads = num_threads
+    def __init__(self, path: Path, *, num_threads: int, has_lanes: bool = False) -> None:
         try:
-            self._session = _session(path, num_threads)
+            session = _session(path, num_threads)
         except REFUSALS as error:  # its message tells of folders of the server
             raise ValueError(f"{path.name}: ONNX Runtime can't open it ({type(error).__name__})") from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        metadata = session.get_modelmeta().custom_metadata_map
         if metadata.get("format_version") not in map(str, READABLE_VERSIONS):
             readable = " and ".join(map(str, READABLE_VERSIONS))
             raise ValueError(
@@ -66,21 +66,28 @@ class Embedder:
         self.preprocessing = Preprocessing.model_validate_json(metadata["preprocessing"])
         self.layers: dict[str, int] = json.loads(metadata["layers"])  # name -> D, first to last
         self.variant: Variant = json.loads(metadata.get("variant", '"float32"'))
-        self._served = {output.name for output in self._session.get_outputs()}
+        self.has_lanes = has_lanes
+        self._served = {output.name for output in session.get_outputs()}
         self._inner_layers = base64.b64decode(json.loads(metadata.get("inner_layers", '""')))
         with path.open("rb") as file:
             self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # outlives the file's name
-        self._whole: ort.InferenceSession | None = None
+        self._num_threads = num_threads
+        self._sessions = {num_threads: session}  # by threads a call
+        if has_lanes and num_threads != 1:
+            self._sessions[1] = _session(path, 1)
+        self._whole: dict[int, ort.InferenceSession] = {}  # those of all layers
         self._opening = Lock()
 
-    def embed(self, images: NDArray[np.uint8], layer: str = "h") -> NDArray[np.float32]:
-        """Images as `to_input` makes them, (M, S, S, 3) uint8, to a layer, (M, D) float32.
+    def embed(self, images: NDArray[np.uint8], layer: str = "h", *, in_lane: bool = False) -> NDArray[np.float32]:
+        """Images as `to_input` makes them, (M, S, S, 3) uint8, to a layer, (M, D) float32; `in_lane` on one thread.
 
         Raises ValueError for another dtype or shape, no image, or a layer that the model doesn't export.
         """
-        return self.embed_layers(images, [layer])[layer]
+        return self.embed_layers(images, [layer], in_lane=in_lane)[layer]
 
-    def embed_layers(self, images: NDArray[np.uint8], layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def embed_layers(
+        self, images: NDArray[np.uint8], layers: Sequence[str], *, in_lane: bool = False
+    ) -> dict[str, NDArray[np.float32]]:
         """Several layers in one pass, (M, D) each. Raises ValueError as `embed` does."""
         side = self.preprocessing.image_size
         if unknown := [layer for layer in layers if layer not in self.layers]:
@@ -89,14 +96,16 @@ class Embedder:
             raise ValueError(f"images: uint8, not {images.dtype}")
         if images.shape[1:] != (side, side, 3) or not images.size:
             raise ValueError(f"images: (M, {side}, {side}, 3) with M at least 1, not {images.shape}")
-        session = self._session if self._served.issuperset(layers) else self._with_inner_layers()
+        num_threads = 1 if in_lane else self._num_threads
+        has_all = self._served.issuperset(layers)
+        session = self._sessions[num_threads] if has_all else self._with_inner_layers(num_threads)
         return dict(zip(layers, session.run(list(layers), {"images": images}), strict=True))
 
-    def _with_inner_layers(self) -> ort.InferenceSession:
+    def _with_inner_layers(self, num_threads: int) -> ort.InferenceSession:
         with self._opening:
-            if self._whole is None:
-                self._whole = _session(b"".join((self._file, self._inner_layers)), self._num_threads)
-            return self._whole
+            if num_threads not in self._whole:
+                self._whole[num_threads] = _session(b"".join((self._file, self._inner_layers)), num_threads)
+            return self._whole[num_threads]
 
 
 def _session(model: Path | bytes, num_threads: int) -> ort.InferenceSession:

@@ -15,7 +15,6 @@ from service.core.errors import Busy, TooLarge
 from service.core.settings import Settings
 
 WEIGHT = 1 / 16  # of the newest image in the moving average of what one costs
-FLOOD_SECONDS = 1  # from one refusal to the next
 BATCH_SECONDS = 0.002  # images that are done within it of one another were one batch
 
 
@@ -55,7 +54,6 @@ class Admission:
         self._left: Counter[str] = Counter()  # images in flight by name of work
         self._costs: dict[str, float] = {}  # seconds an image
         self._num_bytes = 0
-        self._refused_at = -math.inf
         self._last_done_at = 0.0
         self._batch: tuple[str, int, float] = ("", 0, 0.0)  # the newest that is done: work, images, seconds
 
@@ -69,16 +67,10 @@ class Admission:
         """How long a request that came now would wait for its turn."""
         return sum(number * self._costs[name] for name, number in self._left.items())
 
-    @property
-    def is_refusing(self) -> bool:
-        """Whether a request would have waited too long in the last second: more come than can be answered."""
-        return time.monotonic() - self._refused_at < FLOOD_SECONDS
-
     def check_wait(self) -> None:
         """Raise Busy if a request would wait too long; for a request whose body has not been read yet."""
         wait_seconds = self.wait_seconds
         if wait_seconds > self._max_wait_seconds:
-            self._refused_at = time.monotonic()
             detail = f"{self.num_images} images are in work; an answer would take {wait_seconds:.1f} seconds"
             raise Busy(detail, retry_after_seconds=max(1, math.ceil(wait_seconds - self._max_wait_seconds)))
 

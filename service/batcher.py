@@ -1,9 +1,11 @@
-"""One compute thread for all models, and batches without timers: it takes what waits, one batch at a time.
+"""Batches without timers: what waits is computed as soon as there is a core for it.
 
 Legend: M images, S image side, D size of a layer.
 
-While a batch is computed, the next requests gather; an idle thread starts as soon as it is its turn (service/turns.py).
-So a lone request never waits for company, and under load the batches grow by themselves.
+ONNX Runtime can cut each operation of a batch into pieces for all cores and wait for the last, or compute a batch on
+one core, in a lane, beside other batches. The first is there sooner. The second does more in the same time: no core
+waits for another, and one that is disturbed, by a decoder or by requests that are refused, holds up nobody else. So
+images that would leave a core idle are computed on all cores, others in lanes (docs/decisions/0025).
 """
 
 import asyncio
@@ -12,16 +14,18 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.embedder import Embedder
+from service.cores import Cores
 from service.instruments import BATCH_IMAGES, STAGE_SECONDS
 from service.scheduling import give_way
-from service.turns import Turns
 
 MAX_BATCH = 64
+MAX_LANE_BATCH = 4  # larger ones are no faster, and come later
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Embedded:
 
 @dataclass
 class _Part:
-    """At most MAX_BATCH images of one request, (M, S, S, 3) uint8, that go into one batch together."""
+    """Images of one request, (M, S, S, 3) uint8, that go into one batch together."""
 
     embedder: Embedder
     layer: str
@@ -53,22 +57,22 @@ class _Part:
 
 
 class Batcher:
-    """Computes embeddings for the requests of one event loop."""
+    """Computes embeddings for the requests of one event loop, in so many lanes; in one, each batch has all cores."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-        self._thread = ThreadPoolExecutor(1, "embed", initializer=give_way)
+    def __init__(self, cores: Cores, num_lanes: int) -> None:
+        self._cores = cores
+        self._num_lanes = num_lanes
+        self._max_batch = MAX_BATCH if num_lanes == 1 else max(1, min(MAX_LANE_BATCH, MAX_BATCH // num_lanes))
+        self._threads = ThreadPoolExecutor(num_lanes, "embed", initializer=give_way)
         self._waiting: deque[_Part] = deque()
-        self._runner: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        cores.on_free = self._begin
 
     async def embed(self, embedder: Embedder, images: NDArray[np.uint8], layer: str) -> Embedded:
         """Images (M, S, S, 3) uint8 to a layer, (M, D) float32; the caller has seen that there is room for so many."""
-        parts = [
-            self._enter(embedder, images[start : start + MAX_BATCH], layer)
-            for start in range(0, len(images), MAX_BATCH)
-        ]
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
+        size = self._max_batch
+        parts = [self._enter(embedder, images[start : start + size], layer) for start in range(0, len(images), size)]
+        self._begin()
         results = await asyncio.gather(*(part.done for part in parts))
         return Embedded(
             np.concatenate([result.vectors for result in results]),
@@ -83,23 +87,30 @@ class Batcher:
         self._waiting.append(part)
         return part
 
-    async def _run(self) -> None:
-        while self._waiting:
-            async with self._turns.computing(self._is_full):
-                if batch := self._take():
-                    await self._compute(batch)
-        self._runner = None
+    def _begin(self) -> None:
+        """Take what waits to the cores that are free: one each, or all if one would have nothing to do."""
+        while self._waiting and self._cores.num_free and len(self._running) < self._num_lanes:
+            num_waiting = sum(len(part.images) for part in self._waiting)
+            in_lane = num_waiting >= self._num_lanes > 1 or self._cores.num_free < self._num_lanes
+            most = min(self._max_batch, -(-num_waiting // self._num_lanes)) if in_lane else self._max_batch
+            if batch := self._take(most):
+                num_cores = 1 if in_lane else self._num_lanes
+                self._cores.take(num_cores)
+                task = asyncio.create_task(self._compute(batch, in_lane=in_lane))
+                self._running.add(task)
+                task.add_done_callback(partial(self._end, num_cores))
 
-    def _is_full(self) -> bool:
-        return sum(len(part.images) for part in self._waiting) >= MAX_BATCH
+    def _end(self, num_cores: int, task: asyncio.Task[None]) -> None:
+        self._running.remove(task)
+        self._cores.give(num_cores)
 
-    def _take(self) -> list[_Part]:
+    def _take(self, most: int) -> list[_Part]:
         """The oldest part, and those that can share its batch without overtaking: none once nothing waits."""
         batch: list[_Part] = []
         num_images = 0
         while self._waiting:
             part = self._waiting[0]
-            if batch and not (part.fits(batch[0]) and num_images + len(part.images) <= MAX_BATCH):
+            if batch and not (part.fits(batch[0]) and num_images + len(part.images) <= most):
                 break
             self._waiting.popleft()
             if not part.done.cancelled():  # its client is gone
@@ -107,12 +118,13 @@ class Batcher:
                 num_images += len(part.images)
         return batch
 
-    async def _compute(self, batch: Sequence[_Part]) -> None:
+    async def _compute(self, batch: Sequence[_Part], *, in_lane: bool) -> None:
         embedder, layer = batch[0].embedder, batch[0].layer
         images = batch[0].images if len(batch) == 1 else np.concatenate([part.images for part in batch])
         started_at = time.monotonic()
         try:
-            vectors = await asyncio.get_running_loop().run_in_executor(self._thread, embedder.embed, images, layer)
+            embed = partial(embedder.embed, images, layer, in_lane=in_lane)
+            vectors = await asyncio.get_running_loop().run_in_executor(self._threads, embed)
         except BaseException as error:  # whatever it is belongs to those who wait for it
             for part in batch:
                 if not part.done.done():
@@ -133,5 +145,5 @@ class Batcher:
             start = stop
 
     def close(self) -> None:
-        """Let the thread end after what it computes."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let the threads end after what they compute."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -3,6 +3,7 @@
 Legend: M images, S image side, D size of h.
 """
 
+import itertools
 import time
 
 import numpy as np
@@ -21,16 +22,17 @@ class CanaryFailed(RuntimeError):
 def check(embedder: Embedder) -> float:
     """Embed the same images in batches of every usual size; seconds an image, at best. Raises CanaryFailed.
 
-    h must be finite and of its size, and an image's h must not depend on its company. (Other layers wait until they
-    are asked for: opening them may take a session of its own.)
+    h must be finite and of its size, and an image's h must not depend on its company, nor on whether a lane computes
+    it. (Other layers wait until they are asked for: opening them may take a session of its own.)
     """
     images = _images(embedder.preprocessing.image_size)
     seconds = []
     expected: NDArray[np.float32] | None = None
-    for num_images in reversed(WARM_BATCHES):
+    lanes = (False, True) if embedder.has_lanes else (False,)
+    for in_lane, num_images in itertools.product(lanes, reversed(WARM_BATCHES)):
         started_at = time.monotonic()
         try:
-            h = embedder.embed(images[:num_images])
+            h = embedder.embed(images[:num_images], in_lane=in_lane)
         except REFUSALS as error:
             raise CanaryFailed(f"h: ONNX Runtime can't compute it ({type(error).__name__})") from error
         seconds.append((time.monotonic() - started_at) / num_images)

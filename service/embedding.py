@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
-from service import turns
 from service.admission import DECODING, Admission, Ticket
 from service.batcher import Batcher
 from service.core import tracing
@@ -23,11 +22,11 @@ from service.core.db import Database
 from service.core.errors import Invalid, ServiceError, Undecodable
 from service.core.settings import Settings
 from service.core.storage import Storage
+from service.cores import Cores, num_cores, num_lanes
 from service.decoding import Decoded, DecodingPool
 from service.instruments import IMAGES, STAGE_SECONDS
 from service.model_cache import ModelCache, ServedModel
 from service.result_cache import Key, ResultCache, key_of
-from service.turns import Turns
 
 STAGES = ("turn", "decode", "queue", "compute")  # of an image, one after the other
 INLINE_BYTES = 512 * 1024  # are hashed in 0.3 ms: a thread would take as long to get its turn
@@ -72,9 +71,8 @@ class Embedding:
         self.decoding = DecodingPool(settings)
         self.admission = Admission(settings)
         self._cache = ResultCache(settings.result_cache_bytes)
-        self._turns_save_time = turns.save_time()
-        self._turns = Turns(settings.num_decoders, is_on=self._take_turns)
-        self._batcher = Batcher(self._turns)
+        self._cores = Cores(num_cores(settings), settings.num_decoders)
+        self._batcher = Batcher(self._cores, num_lanes(settings))
 
     async def __aenter__(self) -> Self:
         await self.decoding.start()
@@ -88,10 +86,6 @@ class Embedding:
         self._batcher.close()
         await self.models.close()
 
-    def _take_turns(self) -> bool:
-        """Not in a flood, whose arrivals come one by one: a turn that waits for them leaves cores idle."""
-        return self._turns_save_time and not self.admission.is_refusing
-
     @contextmanager
     def admitted(self, contents: Sequence[bytes], model: ServedModel | None) -> Iterator[Ticket]:
         """Room for these files, for `decode` and `compute` in the block. Raises Busy or TooLarge."""
@@ -103,7 +97,7 @@ class Embedding:
     ) -> list[Decoded | ServiceError]:
         """Each file's image, as the model takes it if there is one, or why it has none."""
         entered_at = time.monotonic()
-        async with self._turns.decoding() if model else nullcontext():
+        async with self._cores.decoding() if model else nullcontext():
             started_at = time.monotonic()
             decoded = await self.decoding.decode_all(contents, model.embedder.preprocessing if model else None)
         decode_seconds = time.monotonic() - started_at

@@ -22,6 +22,7 @@ from service.core.model_files import open_variant, serving_variant
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
+from service.cores import num_lanes
 from service.model_names import ModelNames, Name
 from service.production import PRODUCTION
 from service.scheduling import giving_way
@@ -53,7 +54,8 @@ class ServedModel:
     @property
     def num_bytes(self) -> int:
         """Memory that it takes, roughly."""
-        num_bytes: int = MEMORY_FACTOR * self.file["num_bytes"]
+        num_sessions = 2 if self.embedder.has_lanes else 1
+        num_bytes: int = num_sessions * MEMORY_FACTOR * self.file["num_bytes"]
         return num_bytes
 
 
@@ -184,7 +186,10 @@ class ModelCache:
 
     def _open(self, row: Model, variant: Variant) -> ServedModel:
         with giving_way():  # ONNX Runtime starts its threads
-            embedder = open_variant(self._storage, row, variant, self._settings.num_ort_threads)
+            has_lanes = num_lanes(self._settings) > 1
+            embedder = open_variant(
+                self._storage, row, variant, num_threads=self._settings.num_ort_threads, has_lanes=has_lanes
+            )
         try:
             seconds = canary.check(embedder)
         except canary.CanaryFailed as error:

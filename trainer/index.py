@@ -163,7 +163,7 @@ class Indexer:
 
     def _open(self, model: Model) -> Embedder:
         variant = serving_variant(model, self._settings.variant)  # the one that queries are embedded by
-        return open_variant(self._storage, model, variant, self._settings.num_ort_threads)
+        return open_variant(self._storage, model, variant, num_threads=self._settings.num_ort_threads)
 
     def _batches(self, embedder: Embedder, table: EmbeddingTable) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
         """Ids and encoder inputs (M, S, S, 3) of the images without a vector; decoding runs ahead of the encoder."""

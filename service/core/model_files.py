@@ -31,12 +31,14 @@ def _has_dot_products() -> bool:
         return False
 
 
-def open_variant(storage: Storage, model: Model, variant: Variant, num_threads: int) -> Embedder:
-    """A variant, verified and opened. Raises Unavailable (`model_damaged`, `unreadable_model`)."""
+def open_variant(
+    storage: Storage, model: Model, variant: Variant, *, num_threads: int, has_lanes: bool = False
+) -> Embedder:
+    """A variant, verified and opened as an Embedder is. Raises Unavailable (`model_damaged`, `unreadable_model`)."""
     with TemporaryDirectory() as folder:
         path = _fetch_onnx(storage, model, variant, Path(folder))
         try:
-            return Embedder(path, num_threads=num_threads)
+            return Embedder(path, num_threads=num_threads, has_lanes=has_lanes)
         except ValueError as error:
             raise Unavailable(f"the model {model.id} does not serve: {error}", code="unreadable_model") from error
 

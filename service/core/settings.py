@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         description="Of a model, serves and indexes where it is published, else float32: float32, float16, int8, or"
         " auto (float16 on a GPU, int8 on a CPU with VNNI). The same for the API and all workers.",
     )
-    num_ort_threads: int = Field(0, ge=0, le=256, description="Intra-op threads of ONNX Runtime; 0: one a core.")
+    num_ort_threads: int = Field(0, ge=0, le=256, description="Cores that ONNX Runtime computes on; 0: all.")
     auth: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Whether requests need an API key; auto: unless the API listens on this machine alone"

@@ -75,6 +75,17 @@ def test_threads_don_t_change_the_result(exported_folder: Path, embedder: Embedd
             np.testing.assert_allclose(h, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("layer", ["h", "layer2.0"])
+def test_a_lane_computes_the_same(exported_folder: Path, embedder: Embedder, layer: str, num_threads: int) -> None:
+    """On one thread, also of a model that has only one, and beside other lanes and those who want all threads."""
+    shared = Embedder(exported_folder / "model.onnx", num_threads=num_threads, has_lanes=True)
+    expected = embedder.embed(IMAGES, layer)
+    with ThreadPoolExecutor(4) as callers:
+        for vectors in callers.map(lambda i: shared.embed(IMAGES, layer, in_lane=i % 2 == 0), range(8)):
+            np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_layers_come_together_as_they_come_alone(embedder: Embedder) -> None:
     """Several layers of one pass, in the order asked for, are those of a pass each."""
     together = embedder.embed_layers(IMAGES, ["z", "layer2.0", "h"])

@@ -15,26 +15,37 @@ class Fake:
 
     preprocessing = SimpleNamespace(image_size=8)
 
-    def __init__(self, spoil: Any) -> None:
+    def __init__(self, spoil: Any, *, has_lanes: bool, spoils_lanes: bool) -> None:
         self.layers = {"h": 3}
-        self.sizes: list[int] = []
+        self.has_lanes = has_lanes
+        self.sizes: list[tuple[bool, int]] = []
         self.spoil = spoil
+        self.spoils_lanes = spoils_lanes
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.sizes.append(len(images))
-        spoiled: NDArray[np.float32] = self.spoil(images.mean(axis=(1, 2), dtype=np.float32))
-        return spoiled
+    def embed(self, images: NDArray[np.uint8], *, in_lane: bool) -> NDArray[np.float32]:
+        self.sizes.append((in_lane, len(images)))
+        h: NDArray[np.float32] = images.mean(axis=(1, 2), dtype=np.float32)
+        return self.spoil(h) if in_lane or not self.spoils_lanes else h
 
 
-def tried(spoil: Any) -> Fake:
-    fake = Fake(spoil)
+def tried(spoil: Any, *, has_lanes: bool = False, spoils_lanes: bool = False) -> Fake:
+    fake = Fake(spoil, has_lanes=has_lanes, spoils_lanes=spoils_lanes)
     assert check(fake) > 0  # type: ignore[arg-type]  # a stand-in
     return fake
 
 
 def test_a_sound_model_passes_and_is_warm() -> None:
-    """It has run every usual batch size."""
-    assert sorted(tried(lambda h: h).sizes) == sorted(WARM_BATCHES)
+    """It has run every usual batch size, in lanes too if it has them."""
+    assert sorted(tried(lambda h: h).sizes) == [(False, size) for size in WARM_BATCHES]
+    both = [(in_lane, size) for in_lane in (False, True) for size in WARM_BATCHES]
+    assert sorted(tried(lambda h: h, has_lanes=True).sizes) == both
+
+
+def test_a_lane_must_compute_the_same() -> None:
+    """What is sound on all cores and not in a lane doesn't serve."""
+    tried(lambda h: h[::-1], spoils_lanes=True)
+    with pytest.raises(CanaryFailed, match="changes with its batch"):
+        tried(lambda h: h[::-1], has_lanes=True, spoils_lanes=True)
 
 
 def test_a_dead_layer_passes() -> None:

@@ -14,7 +14,6 @@ from sqlalchemy.exc import OperationalError
 
 from models.embedder import Embedder
 from models.preprocess import ImageLimits, decode
-from service.admission import Admission
 from service.core.db import Database
 from service.core.errors import Conflict, Invalid, NotFound, ServiceError, TooLarge, Unavailable, Undecodable
 from service.core.settings import Settings
@@ -114,33 +113,34 @@ def test_the_stages_are_timed(database: Database, storage: LocalStorage) -> None
     assert float(stages["decode"]) > 0
 
 
-@pytest.mark.parametrize("is_refusing", [False, True])
-def test_a_batch_has_what_is_decoded_beside_it(
-    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, *, is_refusing: bool
+def test_no_more_is_decoded_and_computed_than_there_are_cores(
+    database: Database, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where turns save time, all of three requests with two decoders; in a flood, who is decoded goes."""
-    monkeypatch.setattr("service.turns.save_time", lambda: True)
-    monkeypatch.setattr("service.turns.DECODING_SECONDS", 300)
-    monkeypatch.setattr(Admission, "is_refusing", is_refusing)
+    """Of six requests on two cores, one of which was computed on both."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr("service.cores.DECODING_SECONDS", 300)
     publish(database, storage)
-
-    sizes: list[int] = []
+    free: list[int] = []
+    lanes: list[bool] = []
 
     async def use(embedding: Embedding) -> None:
         model = await embedding.models.get(DEFAULT_TENANT)
-        embed = model.embedder.embed
+        embed, cores = model.embedder.embed, embedding._cores
 
-        def embed_noting(images: NDArray[np.uint8], layer: str) -> NDArray[np.float32]:
-            sizes.append(len(images))
-            return embed(images, layer)
+        def embed_noting(images: NDArray[np.uint8], layer: str, *, in_lane: bool) -> NDArray[np.float32]:
+            lanes.append(in_lane)
+            free.append(cores.num_free)
+            return embed(images, layer, in_lane=in_lane)
 
         monkeypatch.setattr(model.embedder, "embed", embed_noting)
-        contents = [encode(noise(8, 8, seed=i), "png") for i in range(3)]
+        contents = [encode(noise(8, 8, seed=i), "png") for i in range(7)]
+        await embedding.embed([contents.pop()], model, "h", Timings())
         await asyncio.gather(*(embedding.embed([content], model, "h", Timings()) for content in contents))
 
-    with_embedding(database, storage, use, num_decoders=2)
-    assert sum(sizes) == 3
-    assert (sizes == [3]) is not is_refusing
+    with_embedding(database, storage, use, num_decoders=2, num_ort_threads=2)
+    assert not lanes[0]
+    assert True in lanes
+    assert set(free) <= {0, 1}
 
 
 def test_no_production_model(database: Database, storage: LocalStorage) -> None:
@@ -266,7 +266,7 @@ def test_a_model_that_fails_its_canary_does_not_serve(
 ) -> None:
     """Whole to the bit, but of vectors that aren't finite: unavailable to a request, a conflict to a switch."""
     publish(database, storage)
-    monkeypatch.setattr(Embedder, "embed", lambda self, images, layer="h": np.full((len(images), 192), np.nan))
+    monkeypatch.setattr(Embedder, "embed", lambda self, images, **_options: np.full((len(images), 192), np.nan))
 
     async def use(embedding: Embedding) -> None:
         with pytest.raises(Unavailable, match="h: not finite") as caught:
