@@ -31,6 +31,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -51,6 +52,7 @@ from service.core.settings import Settings
 
 LIMITS = ImageLimits(max_bytes=10**8, max_pixels=10**9, max_side=10**5)
 BATCH = 16
+LANE_BATCH = 4
 CLIENTS = (1, 16, 128)
 PEERS = ("litserve", "mosec")
 NUM_GENERATED = 64
@@ -136,10 +138,11 @@ def batches(contents: Sequence[bytes]) -> list[Sequence[bytes]]:
 
 
 class InProcess:
-    """Decoding and ONNX Runtime without HTTP: one after the other, or with processes that decode ahead."""
+    """Decoding and ONNX Runtime without HTTP: one after the other, with processes that decode ahead, or in lanes."""
 
     def __init__(self, embedder: Embedder, contents: Sequence[bytes]) -> None:
         self._embedder = embedder
+        self._contents = contents
         self._batches = batches(contents)
         self._decode = partial(inputs, preprocessing=embedder.preprocessing)
 
@@ -161,10 +164,23 @@ class InProcess:
             work()  # its processes have started
             return in_process(work, seconds)
 
+    def lanes(self, seconds: float) -> Window:
+        """A thread for each core decodes and embeds small batches on it."""
+        share = [self._contents[i : i + LANE_BATCH] for i in range(0, len(self._contents), LANE_BATCH)]
+
+        def lane(number: int) -> int:
+            for batch in share[number :: num_cores()]:
+                self._embedder.embed(self._decode(batch), in_lane=True)
+            return sum(map(len, share[number :: num_cores()]))
+
+        with ThreadPoolExecutor(num_cores()) as threads:
+            return in_process(lambda: sum(threads.map(lane, range(num_cores()))), seconds)
+
     def forms(self, seconds: float) -> dict[str, Callable[[], Window]]:
         """What times each form, by its name."""
         ahead = {f"ahead {n}": partial(self.ahead, n, seconds) for n in sorted({1, num_cores()})}
-        return {"serial": partial(in_process, self.serial, seconds), **ahead}
+        serial = partial(in_process, self.serial, seconds)
+        return {"serial": serial, **ahead, "lanes": partial(self.lanes, seconds)}
 
 
 def images_of(folder: Path, setting: Setting, photos: Path | None) -> list[bytes]:
@@ -203,7 +219,7 @@ def measure(name: str, args: argparse.Namespace, folder: Path, database_url: str
         publish(database_url, folder, exported, alias="production")
         for variant in variants:
             file = "model.onnx" if variant == "float32" else f"model-{variant}.onnx"
-            embedder = Embedder(exported / file, num_threads=0)
+            embedder = Embedder(exported / file, num_threads=0, has_lanes=True)
             ready = inputs(contents[:BATCH], embedder.preprocessing)
             runs[f"{variant} runtime"] = partial(in_process, partial(_embed, embedder, ready), args.seconds)
             for form, run in InProcess(embedder, contents).forms(args.seconds).items():

@@ -104,18 +104,6 @@ def test_a_long_wait_is_refused_with_the_time_to_come_back() -> None:
     assert caught.value.retry_after_seconds == 9
 
 
-def test_a_flood_lasts_a_second_longer_than_its_last_refusal(clock: Clock) -> None:
-    """Before the first there is none."""
-    admission = with_limits(max_wait_seconds=1)
-    seen = [admission.is_refusing]
-    with admission.admit(SLOW, [b""] * 5), pytest.raises(Busy):
-        admission.check_wait()
-    for seconds in (0.0, 0.9, 0.2):
-        clock.now += seconds
-        seen.append(admission.is_refusing)
-    assert seen == [False, True, True, False]
-
-
 def test_an_idle_service_takes_any_request() -> None:
     """A request waits for those before it and not for itself, so that a large one has its turn."""
     with with_limits(max_wait_seconds=1).admit(SLOW, [b""] * 100):
