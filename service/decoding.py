@@ -22,6 +22,9 @@ from service.core.settings import Settings, child_environment
 from service.decoder_process import LENGTHS, Header, pack_message
 
 MAX_WAITING = 2048  # images: a second or two of work
+MESSAGE_BYTES = (
+    2**20
+)  # a usual file and a usual answer go at once: each look at the socket more is 2% of an image's time
 START_SECONDS = 60  # within which a process must be ready
 # Freed memory stays with the process: to give each image's to the kernel and ask for it anew took 8% of the time.
 KEEP_MEMORY = {
@@ -60,7 +63,9 @@ class _Process:
     async def start(cls, command: Sequence[str]) -> Self:
         """Start it and wait until it is ready. Raises Unavailable."""
         ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MESSAGE_BYTES)
         with theirs:
             environment = {**child_environment(), **KEEP_MEMORY}
             process = subprocess.Popen(command, stdin=theirs.fileno(), env=environment)  # noqa: ASYNC220, S603  # a few ms

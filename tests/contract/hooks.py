@@ -10,7 +10,7 @@ import schemathesis
 from hypothesis import strategies as st
 from pyarrow import parquet
 from schemathesis import Case, HookContext, Response
-from schemathesis.core.failures import Failure, ServerError
+from schemathesis.core.failures import AcceptedNegativeData, Failure, ServerError
 from schemathesis.openapi.checks import RejectedPositiveData, UndefinedStatusCode
 
 from service.arrow_stream import ARROW, PARQUET
@@ -113,13 +113,9 @@ def _note_files(node: Any) -> None:
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
-    """Keep all but the refusals of BEYOND_SCHEMAS, and of what comes later than the client itself said."""
-    if isinstance(failure, UndefinedStatusCode) and len(response.request.url or "") > MAX_ADDRESS:
-        return response.status_code != 400  # the server's answer: no application has seen the request
-    if isinstance(failure, ServerError):
-        return response.status_code != 503 or response.json()["code"] != "deadline_exceeded"
+    """Keep all but the refusals of BEYOND_SCHEMAS, and what schemathesis or its machine has caused itself."""
     if not isinstance(failure, RejectedPositiveData):
-        return True
+        return not _is_our_own(failure, case, response)
     known = BEYOND_SCHEMAS.get(case.operation.definition.raw["operationId"], {})
     problem = response.json()
     if {None, "None", "null"} & set(case.path_parameters.values()):
@@ -128,6 +124,16 @@ def filter_failure(context: HookContext, failure: Failure, case: Case, response:
         return not _takes_images(case)
     at_fault = [(error["field"], error["message"]) for error in problem["errors"]] or [(problem["code"], "")]
     return not all(_is_known(field, message, known) for field, message in at_fault)
+
+
+def _is_our_own(failure: Failure, case: Case, response: Response) -> bool:
+    if isinstance(failure, UndefinedStatusCode):  # the server's answer: no application has seen such an address
+        return len(response.request.url or "") > MAX_ADDRESS and response.status_code == 400
+    if isinstance(failure, AcceptedNegativeData):  # a list without members for what is no list leaves out the part
+        return case.media_type == "multipart/form-data" and isinstance(case.body, dict) and [] in case.body.values()
+    if isinstance(failure, ServerError):  # the client said how long it would wait
+        return response.status_code == 503 and response.json()["code"] == "deadline_exceeded"
+    return False
 
 
 def _is_known(field: str, message: str, patterns: Iterable[str]) -> bool:
