@@ -9,12 +9,14 @@ images that would leave a core idle are computed on all cores, others in lanes (
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +26,10 @@ from service.cores import Cores
 from service.instruments import BATCH_IMAGES, STAGE_SECONDS
 from service.scheduling import give_way
 
-MAX_BATCH = 64
-MAX_LANE_BATCH = 4  # larger ones are no faster, and come later
+MAX_BATCH = 64  # images, also of all lanes together
+PART = 4  # images of a request that may have a lane to themselves
+LANE_SECONDS = 0.15  # a batch of a lane: longer ones are no faster, and come later; each costs the event loop something
+WEIGHT = 1 / 4  # of the newest batch in the moving average of what an image costs
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ class Batcher:
     def __init__(self, cores: Cores, num_lanes: int) -> None:
         self._cores = cores
         self._num_lanes = num_lanes
-        self._max_batch = MAX_BATCH if num_lanes == 1 else max(1, min(MAX_LANE_BATCH, MAX_BATCH // num_lanes))
+        self._max_batch = max(1, MAX_BATCH // num_lanes)
+        self._part = min(PART, self._max_batch) if num_lanes > 1 else MAX_BATCH
+        self._lane_seconds: WeakKeyDictionary[Embedder, float] = WeakKeyDictionary()  # of an image
         self._threads = ThreadPoolExecutor(num_lanes, "embed", initializer=give_way)
         self._waiting: deque[_Part] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -70,7 +76,7 @@ class Batcher:
 
     async def embed(self, embedder: Embedder, images: NDArray[np.uint8], layer: str) -> Embedded:
         """Images (M, S, S, 3) uint8 to a layer, (M, D) float32; the caller has seen that there is room for so many."""
-        size = self._max_batch
+        size = self._part
         parts = [self._enter(embedder, images[start : start + size], layer) for start in range(0, len(images), size)]
         self._begin()
         results = await asyncio.gather(*(part.done for part in parts))
@@ -92,13 +98,18 @@ class Batcher:
         while self._waiting and self._cores.num_free and len(self._running) < self._num_lanes:
             num_waiting = sum(len(part.images) for part in self._waiting)
             in_lane = num_waiting >= self._num_lanes > 1 or self._cores.num_free < self._num_lanes
-            most = min(self._max_batch, -(-num_waiting // self._num_lanes)) if in_lane else self._max_batch
-            if batch := self._take(most):
+            if batch := self._take(self._share(num_waiting) if in_lane else self._max_batch):
                 num_cores = 1 if in_lane else self._num_lanes
                 self._cores.take(num_cores)
                 task = asyncio.create_task(self._compute(batch, in_lane=in_lane))
                 self._running.add(task)
                 task.add_done_callback(partial(self._end, num_cores))
+
+    def _share(self, num_waiting: int) -> int:
+        """Of what waits, the images for a lane that is free: no more than it computes in its time."""
+        num_free = min(self._cores.num_free, self._num_lanes - len(self._running))
+        seconds = self._lane_seconds.get(self._waiting[0].embedder, LANE_SECONDS / PART)
+        return min(self._max_batch, math.ceil(num_waiting / num_free), int(LANE_SECONDS / seconds))
 
     def _end(self, num_cores: int, task: asyncio.Task[None]) -> None:
         self._running.remove(task)
@@ -133,6 +144,8 @@ class Batcher:
                 raise
             return
         compute_seconds = time.monotonic() - started_at
+        if in_lane:
+            self._learn(embedder, compute_seconds / len(images))
         BATCH_IMAGES.observe(len(images))
         STAGE_SECONDS.observe(compute_seconds, "compute")
         start = 0
@@ -143,6 +156,10 @@ class Batcher:
                 STAGE_SECONDS.observe(queue_seconds, "queue")
                 part.done.set_result(Embedded(vectors[start:stop], queue_seconds, compute_seconds, len(images)))
             start = stop
+
+    def _learn(self, embedder: Embedder, seconds: float) -> None:
+        before = self._lane_seconds.get(embedder, seconds)
+        self._lane_seconds[embedder] = before + WEIGHT * (seconds - before)
 
     def close(self) -> None:
         """Let the threads end after what they compute."""

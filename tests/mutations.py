@@ -467,6 +467,27 @@ MUTATIONS = [
         "tests/service/test_admission.py",
     ),
     Mutation(
+        "cores: an image that took long gives its core back twice",
+        "service/cores.py",
+        "            self._is_held = False\n",
+        "",
+        "tests/service/test_cores.py",
+    ),
+    Mutation(
+        "batcher: a lone image has a lane, not all cores",
+        "service/batcher.py",
+        "in_lane = num_waiting >= self._num_lanes > 1 or",
+        "in_lane = self._num_lanes > 1 or",
+        "tests/service/test_batcher.py",
+    ),
+    Mutation(
+        "ablation: combinations are made before they are counted",
+        "models/ablation.py",
+        "math.prod(map(len, self.grid.values())) * len(self.seeds)",
+        "1",
+        "tests/models/test_ablation.py",
+    ),
+    Mutation(
         "filters: nothing is said of what has no such field",
         "service/core/members.py",
         "not coalesce({self.sql(condition.filter)}, false)",
