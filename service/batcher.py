@@ -5,7 +5,8 @@ Legend: M images, S image side, D size of a layer.
 ONNX Runtime can cut each operation of a batch into pieces for all cores and wait for the last, or compute a batch on
 one core, in a lane, beside other batches. The first is there sooner. The second does more in the same time: no core
 waits for another, and one that is disturbed, by a decoder or by requests that are refused, holds up nobody else. So
-images that would leave a core idle are computed on all cores, others in lanes (docs/decisions/0025).
+images that would leave a core idle are computed on all cores, and those that cost so little that lanes gain less than
+more batches cost; others in lanes (docs/decisions/0025).
 """
 
 import asyncio
@@ -28,7 +29,8 @@ from service.scheduling import give_way
 
 MAX_BATCH = 64  # images, also of all lanes together
 PART = 4  # images of a request that may have a lane to themselves
-LANE_SECONDS = 0.15  # a batch of a lane: longer ones are no faster, and come later; each costs the event loop something
+SMALL_SECONDS = 0.005  # an image that costs less of a core gains nothing in a lane, and each batch costs the event loop
+LANE_SECONDS = 0.15  # a batch of a lane: longer ones are no faster, and come later
 WEIGHT = 1 / 4  # of the newest batch in the moving average of what an image costs
 
 
@@ -66,9 +68,8 @@ class Batcher:
     def __init__(self, cores: Cores, num_lanes: int) -> None:
         self._cores = cores
         self._num_lanes = num_lanes
-        self._max_batch = max(1, MAX_BATCH // num_lanes)
-        self._part = min(PART, self._max_batch) if num_lanes > 1 else MAX_BATCH
-        self._lane_seconds: WeakKeyDictionary[Embedder, float] = WeakKeyDictionary()  # of an image
+        self._part = max(1, min(PART, MAX_BATCH // num_lanes)) if num_lanes > 1 else MAX_BATCH
+        self._seconds: WeakKeyDictionary[Embedder, float] = WeakKeyDictionary()  # of a core, that an image costs
         self._threads = ThreadPoolExecutor(num_lanes, "embed", initializer=give_way)
         self._waiting: deque[_Part] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -96,20 +97,23 @@ class Batcher:
     def _begin(self) -> None:
         """Take what waits to the cores that are free: one each, or all if one would have nothing to do."""
         while self._waiting and self._cores.num_free and len(self._running) < self._num_lanes:
+            are_all_free = self._cores.num_free >= self._num_lanes
             num_waiting = sum(len(part.images) for part in self._waiting)
-            in_lane = num_waiting >= self._num_lanes > 1 or self._cores.num_free < self._num_lanes
-            if batch := self._take(self._share(num_waiting) if in_lane else self._max_batch):
+            seconds = self._seconds.get(self._waiting[0].embedder, LANE_SECONDS / PART)
+            if seconds < SMALL_SECONDS and not are_all_free:
+                break  # they come with what is being decoded, when that and the batch before are done
+            in_lane = seconds >= SMALL_SECONDS and (num_waiting >= self._num_lanes > 1 or not are_all_free)
+            if batch := self._take(self._share(num_waiting, seconds) if in_lane else MAX_BATCH):
                 num_cores = 1 if in_lane else self._num_lanes
                 self._cores.take(num_cores)
-                task = asyncio.create_task(self._compute(batch, in_lane=in_lane))
+                task = asyncio.create_task(self._compute(batch, num_cores))
                 self._running.add(task)
                 task.add_done_callback(partial(self._end, num_cores))
 
-    def _share(self, num_waiting: int) -> int:
+    def _share(self, num_waiting: int, seconds: float) -> int:
         """Of what waits, the images for a lane that is free: no more than it computes in its time."""
         num_free = min(self._cores.num_free, self._num_lanes - len(self._running))
-        seconds = self._lane_seconds.get(self._waiting[0].embedder, LANE_SECONDS / PART)
-        return min(self._max_batch, math.ceil(num_waiting / num_free), int(LANE_SECONDS / seconds))
+        return min(max(1, MAX_BATCH // self._num_lanes), math.ceil(num_waiting / num_free), int(LANE_SECONDS / seconds))
 
     def _end(self, num_cores: int, task: asyncio.Task[None]) -> None:
         self._running.remove(task)
@@ -129,12 +133,12 @@ class Batcher:
                 num_images += len(part.images)
         return batch
 
-    async def _compute(self, batch: Sequence[_Part], *, in_lane: bool) -> None:
+    async def _compute(self, batch: Sequence[_Part], num_cores: int) -> None:
         embedder, layer = batch[0].embedder, batch[0].layer
         images = batch[0].images if len(batch) == 1 else np.concatenate([part.images for part in batch])
         started_at = time.monotonic()
         try:
-            embed = partial(embedder.embed, images, layer, in_lane=in_lane)
+            embed = partial(embedder.embed, images, layer, in_lane=num_cores < self._num_lanes)
             vectors = await asyncio.get_running_loop().run_in_executor(self._threads, embed)
         except BaseException as error:  # whatever it is belongs to those who wait for it
             for part in batch:
@@ -144,8 +148,7 @@ class Batcher:
                 raise
             return
         compute_seconds = time.monotonic() - started_at
-        if in_lane:
-            self._learn(embedder, compute_seconds / len(images))
+        self._learn(embedder, num_cores * compute_seconds / len(images))
         BATCH_IMAGES.observe(len(images))
         STAGE_SECONDS.observe(compute_seconds, "compute")
         start = 0
@@ -158,8 +161,8 @@ class Batcher:
             start = stop
 
     def _learn(self, embedder: Embedder, seconds: float) -> None:
-        before = self._lane_seconds.get(embedder, seconds)
-        self._lane_seconds[embedder] = before + WEIGHT * (seconds - before)
+        before = self._seconds.get(embedder, seconds)
+        self._seconds[embedder] = before + WEIGHT * (seconds - before)
 
     def close(self) -> None:
         """Let the threads end after what they compute."""

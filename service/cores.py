@@ -76,8 +76,8 @@ class Cores:
                 turn.set_result(None)
                 self.num_free -= 1
                 self._num_decoders_free -= 1
-        if self.num_free:
-            self.on_free()
+        if self.num_free:  # soon: whose image was just decoded enters the next batch first
+            asyncio.get_running_loop().call_soon(self.on_free)
 
 
 class _Core:

@@ -476,8 +476,8 @@ MUTATIONS = [
     Mutation(
         "batcher: a lone image has a lane, not all cores",
         "service/batcher.py",
-        "in_lane = num_waiting >= self._num_lanes > 1 or",
-        "in_lane = self._num_lanes > 1 or",
+        "(num_waiting >= self._num_lanes > 1 or not are_all_free)",
+        "(self._num_lanes > 1)",
         "tests/service/test_batcher.py",
     ),
     Mutation(

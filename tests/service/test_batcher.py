@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service import batcher as module
 from service.batcher import MAX_BATCH, Batcher, Embedded
 from service.cores import Cores
 from tests.waiting import wait_until
@@ -119,6 +120,14 @@ async def wait_for(model: Recorder, num_batches: int) -> None:
     await asyncio.to_thread(wait_until, lambda: len(model.sizes) >= num_batches, timeout_seconds=10)
 
 
+@pytest.fixture
+def costly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every image costs enough for lanes, and never too much for its share."""
+    monkeypatch.setattr(module, "SMALL_SECONDS", 0)
+    monkeypatch.setattr(module, "LANE_SECONDS", 10_000)
+
+
+@pytest.mark.usefixtures("costly")
 def test_what_keeps_all_cores_busy_is_computed_in_lanes() -> None:
     """A lone image is computed on all cores, and nothing beside it; then what waits is shared out among the lanes."""
 
@@ -128,23 +137,60 @@ def test_what_keeps_all_cores_busy_is_computed_in_lanes() -> None:
         tasks = [asyncio.create_task(embed(batcher, model, images(0)))]
         await wait_for(model, 1)
         assert cores.num_free == 0
-        tasks += [asyncio.create_task(embed(batcher, model, images(i))) for i in range(1, 10)]
+        tasks += [asyncio.create_task(embed(batcher, model, images(i))) for i in range(1, 9)]
         await settle()
         assert (model.sizes, model.in_lanes) == ([1], [False])
         model.gate.set()
         results = await asyncio.gather(*tasks)
-        assert [result.vectors.item() for result in results] == list(range(10))
+        assert [result.vectors.item() for result in results] == list(range(9))
         await settle()
         assert cores.num_free == 3
         batcher.close()
         return model
 
     model = asyncio.run(use())
-    assert all(model.in_lanes[1:])
-    assert sorted(model.sizes[1:4]) == [2, 2, 3]  # a third of nine, of six, of four, rounded up
-    assert sum(model.sizes) == 10
+    assert model.in_lanes[1:] == [True] * 3
+    assert sorted(model.sizes[1:]) == [2, 3, 3]
 
 
+def test_a_lane_takes_what_it_computes_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what images have cost before: of those that cost more than the time, one."""
+    monkeypatch.setattr(module, "SMALL_SECONDS", 0)
+    monkeypatch.setattr(module, "LANE_SECONDS", 1e-9)
+
+    async def use() -> Recorder:
+        batcher, model = Batcher(Cores(2, 1), 2), Recorder()
+        model.gate.set()
+        await embed(batcher, model, images(0))
+        await asyncio.gather(*(embed(batcher, model, images(i)) for i in range(6)))
+        batcher.close()
+        return model
+
+    assert asyncio.run(use()).sizes == [1] * 7
+
+
+def test_small_images_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until what is being decoded has come, and the batch before is done: then all are computed on all cores."""
+    monkeypatch.setattr(module, "SMALL_SECONDS", 10_000)
+
+    async def use() -> Recorder:
+        cores = Cores(2, 2)
+        batcher, model = Batcher(cores, 2), Recorder()
+        model.gate.set()
+        async with cores.decoding():
+            tasks = [asyncio.create_task(embed(batcher, model, images(i))) for i in range(3)]
+            await settle()
+            assert model.sizes == []
+        await embed(batcher, model, images(3))
+        await asyncio.gather(*tasks)
+        batcher.close()
+        return model
+
+    model = asyncio.run(use())
+    assert (model.sizes, model.in_lanes) == ([4], [False])
+
+
+@pytest.mark.usefixtures("costly")
 def test_a_lane_is_taken_while_others_compute() -> None:
     """One image that comes beside a batch has a core of its own at once, and waits for none that is taken."""
 
@@ -167,7 +213,8 @@ def test_a_lane_is_taken_while_others_compute() -> None:
     assert asyncio.run(use()).in_lanes == [True, True]
 
 
-@pytest.mark.parametrize(("num_lanes", "most"), [(1, 64), (2, 4), (32, 2), (128, 1)])
+@pytest.mark.usefixtures("costly")
+@pytest.mark.parametrize(("num_lanes", "most"), [(1, 64), (2, 32), (32, 2), (128, 1)])
 def test_all_lanes_together_hold_a_batch_of_usual_size(num_lanes: int, most: int) -> None:
     """Memory for what is computed doesn't grow with the cores."""
 

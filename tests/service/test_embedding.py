@@ -119,6 +119,7 @@ def test_no_more_is_decoded_and_computed_than_there_are_cores(
     """Of six requests on two cores, one of which was computed on both."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
     monkeypatch.setattr("service.cores.DECODING_SECONDS", 300)
+    monkeypatch.setattr("service.batcher.SMALL_SECONDS", 0)
     publish(database, storage)
     free: list[int] = []
     lanes: list[bool] = []
