@@ -166,12 +166,12 @@ class InProcess:
 
     def lanes(self, seconds: float) -> Window:
         """A thread for each core decodes and embeds small batches on it."""
-        share = [self._contents[i : i + LANE_BATCH] for i in range(0, len(self._contents), LANE_BATCH)]
+        small = [self._contents[i : i + LANE_BATCH] for i in range(0, len(self._contents), LANE_BATCH)]
 
         def lane(number: int) -> int:
-            for batch in share[number :: num_cores()]:
-                self._embedder.embed(self._decode(batch), in_lane=True)
-            return sum(map(len, share[number :: num_cores()]))
+            return sum(
+                len(self._embedder.embed(self._decode(batch), in_lane=True)) for batch in small[number :: num_cores()]
+            )
 
         with ThreadPoolExecutor(num_cores()) as threads:
             return in_process(lambda: sum(threads.map(lane, range(num_cores()))), seconds)

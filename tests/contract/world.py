@@ -64,7 +64,7 @@ def _furnished(name: str, url: str, database: Database, storage: LocalStorage) -
     """A tenant's key, once there is one of all that it can have."""
     with httpx.Client(base_url=url, timeout=30) as api:
         tenant = furnish(name, api, database, storage)
-        labels = [CLASSES[i % 3] for i in range(8)]
+        labels = [CLASSES[i % len(CLASSES)] for i in range(8)]
         upload(api, [picture(i) for i in range(8)], collection=COLLECTION, labels=labels, metadata={"n": 1})
         _leave_classifier(tenant, database, storage)
         header = {"name": "Authorization", "value": api.headers["Authorization"]}
@@ -80,7 +80,8 @@ def _leave_classifier(tenant: Tenant, database: Database, storage: LocalStorage)
         )
         begin(session, job.id)
         path = storage.root / "head.npz"
-        Classifier(np.eye(3, 192, dtype=np.float32), np.zeros(3, np.float32), CLASSES, "h").save(path)
+        weights = np.eye(len(CLASSES), 192, dtype=np.float32)
+        Classifier(weights, np.zeros(len(CLASSES), np.float32), CLASSES, "h").save(path)
         key = f"{head_folder(job.id, job.attempt)}/{HEAD_FILE}"
         storage.put(key, path.read_bytes())
         scores = linear_probe(CLASSES)["job"]["result"]
