@@ -32,7 +32,8 @@ def open_host(settings: Settings, commands: Mapping[str, Sequence[str]] = COMMAN
     cache.mkdir(parents=True, exist_ok=True)
     return Host(
         settings=settings,
-        database=Database(settings.database_url),
+        # A worker that is frozen amid a transaction must not keep others from its jobs for longer than its lease.
+        database=Database(settings.database_url, max_silence_seconds=settings.lease_seconds),
         storage=storage,
         files=NodeFiles(storage, cache),
         gpus=DevicePool(len(cuda_devices())),

@@ -64,7 +64,8 @@ class Scheduler:
         """Have the server end this session, and with it the leadership, when nothing was heard of it for a lease."""
         milliseconds = round(1000 * self.settings.lease_seconds)
         with connection.begin():
-            connection.exec_driver_sql(f"set idle_session_timeout = {milliseconds}")
+            for where in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
+                connection.exec_driver_sql(f"set {where} = {milliseconds}")
 
     def _is_leader(self, connection: Connection) -> bool:
         with connection.begin():

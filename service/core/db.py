@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 from pgvector.psycopg import register_vector
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
@@ -23,14 +23,15 @@ from service.core.tables import Owned
 AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what a database that doesn't answer raises
 
 
-# A frozen peer must hold neither a connection nor a row's lock for ever. A statement is planned with its values: a plan
-# for any value, which PostgreSQL takes from a statement's sixth use on, finds 1 image in 1,000 by reading all.
+# A statement is planned with its values: a plan for any value, which PostgreSQL takes from a statement's sixth use on,
+# finds 1 image in 1,000 by reading all.
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 2,
     "tcp_user_timeout": 10_000,
     "keepalives_idle": 10,
-    "options": "-c idle_in_transaction_session_timeout=60s -c plan_cache_mode=force_custom_plan",
 }
+OPTIONS = "-c plan_cache_mode=force_custom_plan -c idle_in_transaction_session_timeout={milliseconds:.0f}"
+MAX_SILENCE_SECONDS = 60
 
 
 def sqlalchemy_url(database_url: str) -> str:
@@ -38,20 +39,30 @@ def sqlalchemy_url(database_url: str) -> str:
     return "postgresql+psycopg://" + database_url.split("://", 1)[1]
 
 
-def connect(database_url: str) -> Engine:
-    """A pool of connections that return and take vectors as NumPy arrays."""
+def connect(database_url: str, max_silence_seconds: float = MAX_SILENCE_SECONDS) -> Engine:
+    """A pool of connections that return and take vectors as NumPy arrays.
+
+    The server ends one that says nothing in the middle of a transaction for longer than `max_silence_seconds`: a frozen
+    process must not hold the lock of a row.
+    """
     engine = create_engine(
         sqlalchemy_url(database_url),
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
         pool_timeout=2,
-        connect_args=CONNECTION,
+        connect_args=CONNECTION | {"options": OPTIONS.format(milliseconds=1000 * max_silence_seconds)},
     )
 
     @event.listens_for(engine, "connect")
     def _register(connection: psycopg.Connection[Any], _record: object) -> None:
         register_vector(connection)
+
+    @event.listens_for(engine, "handle_error")
+    def _count_as_away(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):  # not an OperationalError by itself
+            raise OperationalError(context.statement, None, error, connection_invalidated=True) from error
 
     return engine
 
@@ -88,8 +99,8 @@ def tenant_of(session: Session) -> str:
 class Database:
     """The engine and its transactions: of all tenants, unless it is bound to one."""
 
-    def __init__(self, database_url: str) -> None:
-        self.engine = connect(database_url)
+    def __init__(self, database_url: str, *, max_silence_seconds: float = MAX_SILENCE_SECONDS) -> None:
+        self.engine = connect(database_url, max_silence_seconds)
         self.tenant: str | None = None
 
     def of(self, tenant: str) -> "Database":

@@ -3,11 +3,12 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from service.core import jobs
 from service.core.db import Database
@@ -25,6 +26,7 @@ from tests.trainer.job_plane import (
     wait_until,
 )
 from trainer import placement
+from trainer.host import open_host
 from trainer.scheduler import Scheduler
 
 
@@ -277,17 +279,24 @@ def test_a_leader_whose_connection_is_cut_loses_the_lock_and_stands_again(
     scheduler.app.close()
 
 
+@pytest.mark.parametrize("statement", [None, "select 1", "select * from job for update"])
 def test_a_leader_that_is_frozen_is_followed_by_another(
-    database: Database, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, statement: str | None
 ) -> None:
-    """It holds the lock and does nothing for longer than a lease: the other one leads, and places what waits."""
+    """It holds the lock and does nothing for longer than a lease: the other one leads, and places what waits.
+
+    Also when it is frozen within a transaction, which may have locked the job.
+    """
     monkeypatch.setattr("trainer.scheduler.RETRY_SECONDS", 0.1)
     frozen, other = (make_scheduler(database, tmp_path, redis_url) for _ in range(2))
     freezes, thaws = threading.Event(), threading.Event()
 
-    def freeze(_: object) -> None:
+    def freeze(connection: Connection) -> None:
+        if statement:
+            connection.execute(text(statement))
         freezes.set()
         thaws.wait(30)
+        connection.rollback()
 
     def is_placed() -> bool:
         add_node(database)  # its heartbeat goes on
@@ -303,3 +312,31 @@ def test_a_leader_that_is_frozen_is_followed_by_another(
             finally:
                 thaws.set()
     other.app.close()
+
+
+def test_the_job_of_a_worker_that_is_frozen_amid_a_transaction_is_placed_again(
+    database: Database, tmp_path: Path, postgres_url: str
+) -> None:
+    """It has locked the job's row, for no longer than its lease."""
+    host = open_host(make_settings(tmp_path, postgres_url))
+    add_node(database)
+    job_id = submit(database, "pretrain")
+    place(database)
+    age(database, claimed_at=1, lease_until=1)
+
+    def is_taken_back() -> bool:
+        expire(database)
+        return get(database, job_id).status == "queued"
+
+    def freeze_and_thaw() -> None:
+        with host.database.transaction() as session:
+            jobs.hold(session, job_id, 1)
+            assert not is_taken_back()
+            wait_until(is_taken_back, seconds=LEASE_SECONDS + 5)
+            session.execute(text("select 1"))
+
+    with closing(host.database):
+        with pytest.raises(OperationalError):  # as if the database had been away
+            freeze_and_thaw()
+        with host.database.transaction() as session:
+            session.execute(text("select 1"))
