@@ -50,7 +50,7 @@ from trainer.uploads import CheckpointUploads
 
 INTERRUPT_SECONDS = 20  # for the end of a step and its checkpoint, when a process is to stop
 CAUSE_SECONDS = 3  # for another agent to say why one of its processes was lost
-NOTICE_SECONDS = 5  # for the processes here to notice that others are lost
+NOTICE_SECONDS = 5  # for the processes here to notice that others are lost, or to checkpoint with them
 
 Ending = Callable[[Session], Job]
 
@@ -168,10 +168,12 @@ class Agent:
         while (returncode := process.wait(TICK_SECONDS)) is None:
             self.lease.beat()
             uploads.advance()
-            if not was_interrupted and (self.host.stopping.is_set() or self.lease.asked_to_yield):
+            others = self.lease.loss_of_others
+            has_cause = others and not isinstance(others, PeerLost)  # an agent's silence: its processes may be well
+            if not was_interrupted and (self.host.stopping.is_set() or self.lease.asked_to_yield or has_cause):
                 process.interrupt()
                 kill_at, was_interrupted = time.monotonic() + INTERRUPT_SECONDS, True
-            if self.lease.loss_of_others:  # the processes here notice it by themselves, unless they hang
+            if others:  # the processes here notice it by themselves, unless they hang
                 kill_at = min(kill_at, time.monotonic() + NOTICE_SECONDS)
             if time.monotonic() > kill_at:
                 process.kill()
@@ -188,6 +190,8 @@ class Agent:
         )
         if placement.node_rank == 0 and (was_killed or isinstance(outcome, PeerLost)):
             return self._loss_of_others() or outcome
+        if placement.node_rank == 0 and isinstance(outcome, Interrupted):
+            return self.lease.loss_of_others or outcome
         return outcome
 
     def _loss_of_others(self) -> Outcome | None:

@@ -1,31 +1,40 @@
 """Start a child that dies with its parent, whatever kills the parent (Linux; elsewhere the child just starts).
 
-    python -m service.core.child PARENT_PID SIGNAL [--user NAME] -- COMMAND...
+    python -m service.core.child PARENT_PID SIGNAL [--user NAME] [--give-way] -- COMMAND...
 
 The kernel's parent-death signal survives exec but neither fork nor a change of user, so it is asked for in the child
 itself, after the change of user and before the exec. It fires when the parent's *thread* that forked ends: fork from
 the main thread or from one that lives as long as the process.
 """
 
+import argparse
 import ctypes
 import os
 import pwd
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS = 1, 8
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 CAP_DAC_READ_SEARCH = 2
 CAPABILITY_HEADER = (0x2008_0522, 0)  # version 3 of the call, this process
+NICENESS = 10  # a tenth of a core that someone else wants, too
 
 
-def child_command(command: Sequence[str], *, on_parent_death: signal.Signals, user: str | None = None) -> list[str]:
-    """The argument vector that runs `command` so that this process's death sends it `on_parent_death`."""
-    as_user = ["--user", user] if user else []
+def child_command(
+    command: Sequence[str], *, on_parent_death: signal.Signals, user: str | None = None, gives_way: bool = False
+) -> list[str]:
+    """The argument vector that runs `command` so that this process's death sends it `on_parent_death`.
+
+    One that gives way should start a session of its own, which then gives way to all others.
+    """
+    options = [*(["--user", user] if user else []), *(["--give-way"] if gives_way else [])]
     # -P: a folder `service` in the current directory is not this package.
     wrapper = [sys.executable, "-P", "-m", "service.core.child", str(os.getpid()), on_parent_death.name]
-    return [*wrapper, *as_user, "--", *command]
+    return [*wrapper, *options, "--", *command]
 
 
 def die_with_parent(parent_pid: int, on_parent_death: signal.Signals) -> None:
@@ -55,13 +64,30 @@ def become(user: str) -> None:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)  # ambient ones survive the exec
 
 
+def give_way() -> None:
+    """Have the cores only as far as processes that someone waits for leave them.
+
+    Linux may share the cores among sessions first, and heed `nice` only within one: then the session gives way, too.
+    """
+    os.nice(NICENESS)
+    with suppress(OSError):  # not Linux, or not done there
+        Path("/proc/self/autogroup").write_text(str(NICENESS))
+
+
 def main(arguments: list[str]) -> None:
     """Parse the arguments above, arrange the death and become the command."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parent_pid", type=int)
+    parser.add_argument("signal")
+    parser.add_argument("--user")
+    parser.add_argument("--give-way", action="store_true")
     split = arguments.index("--")
-    (parent_pid, signal_name, *options), command = arguments[:split], arguments[split + 1 :]
-    if options:
-        become(options[1])
-    die_with_parent(int(parent_pid), signal.Signals[signal_name])
+    options, command = parser.parse_args(arguments[:split]), arguments[split + 1 :]
+    if options.give_way:
+        give_way()
+    if options.user:
+        become(options.user)
+    die_with_parent(options.parent_pid, signal.Signals[options.signal])
     os.execvp(command[0], command)  # noqa: S606  # the whole point: no shell, this process becomes the command
 
 

@@ -78,6 +78,8 @@ def work() -> None:
     for step in range(first + 1, steps + 1):
         time.sleep(recipe.get("pause", 0))
         emit(type="metrics", step=step, steps=steps, loss=1 / step)
+        if marker.exists() and not had_died and rank != recipe.get("die_rank", 0):
+            sys.exit(76)
         stop = asked_to_stop()
         if stop or step % recipe.get("checkpoint_every", steps + 1) == 0:
             checkpoint(step)
@@ -85,8 +87,6 @@ def work() -> None:
             sys.exit(75)
         if step >= steps // 2 and str(rank) in recipe.get("codes", {}):
             sys.exit(recipe["codes"][str(rank)])
-        if marker.exists() and not had_died and rank != recipe.get("die_rank", 0):
-            sys.exit(76)
         if rank == recipe.get("die_rank", 0) and step >= steps // 2 and not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)

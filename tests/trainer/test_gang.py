@@ -258,9 +258,16 @@ def test_a_checkpoint_on_its_way_is_stored_before_a_lost_attempt_ends(
         assert session.scalars(select(Checkpoint.step)).all() == [5]
 
 
-def test_a_silent_node_is_told_to_the_first_ones_agent(hosts: dict[str, Host], database: Database) -> None:
-    """Its ranks end when the other node's lease has run out, and the reason is that node."""
-    job_id = gang(database, end="hang", stubborn=True)
+@pytest.mark.parametrize("can_checkpoint", [False, True])
+def test_a_silent_node_is_told_to_the_first_ones_agent(
+    hosts: dict[str, Host], database: Database, monkeypatch: pytest.MonkeyPatch, *, can_checkpoint: bool
+) -> None:
+    """Its ranks end when the other node's lease has run out, and the reason is that node.
+
+    Only its agent may be silent: its ranks can still checkpoint with the others, which then is not waited for.
+    """
+    monkeypatch.setattr("trainer.agent.NOTICE_SECONDS", 60 if can_checkpoint else 1)
+    job_id = gang(database, steps=2000, pause=0.02, stubborn=not can_checkpoint)
     for name in hosts:
         add_node(database, name)
     first, second = sorted(place(database), key=lambda row: row.node_rank)
@@ -275,6 +282,8 @@ def test_a_silent_node_is_told_to_the_first_ones_agent(hosts: dict[str, Host], d
     assert get(database, job_id).status == "running"
     thread.join(timeout=15)
     assert reasons(database, job_id) == [None, "node_lost"]
+    with database.transaction() as session:
+        assert len(session.scalars(select(Checkpoint.step)).all()) == int(can_checkpoint)
 
 
 def test_a_job_is_not_cancelled_before_its_last_node_has_left(hosts: dict[str, Host], database: Database) -> None:
