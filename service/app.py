@@ -24,6 +24,7 @@ from service.embedding import Embedding
 from service.headers import SecurityHeaders
 from service.keyring import Keyring
 from service.limits import BodyLimit
+from service.memory import give_back_large_blocks
 from service.request_ids import RequestIds
 from service.request_metrics import RequestMetrics
 from service.request_traces import RequestTraces
@@ -103,6 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        give_back_large_blocks()
         # The rest is for what runs already: the embedded PostgreSQL stops where it can't write, and with it all reads.
         storage = open_storage(settings, min_free_bytes=settings.min_free_bytes)
         if isinstance(storage, LocalStorage):

@@ -33,10 +33,10 @@ QUALITY = 90  # of JPEG and WebP
 Header = dict[str, Any]
 
 
-def pack_message(header: Header, body: bytes) -> bytes:
-    """A message as it is sent."""
+def pack_message(header: Header, num_bytes: int, begin: bytes) -> bytes:
+    """A message as it is sent, up to the begin of its body of `num_bytes`."""
     encoded = json.dumps(header).encode()
-    return LENGTHS.pack(len(encoded), len(body)) + encoded + body
+    return LENGTHS.pack(len(encoded), num_bytes) + encoded + begin
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _send(stream: BufferedRWPair, header: Header, body: bytes) -> None:
-    stream.write(pack_message(header, body))
+    stream.write(pack_message(header, len(body), body))
     stream.flush()
 
 

@@ -100,7 +100,7 @@ class JobProcess:
         self._num_oom_kills = num_oom_kills()
         with run.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603  # the command is one of ours
-                child_command(command, on_parent_death=signal.SIGKILL, gives_way=True),
+                child_command(command, on_parent_death=signal.SIGKILL, nice=True),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

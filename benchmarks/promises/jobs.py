@@ -26,7 +26,7 @@ RECIPE: JSON = {
     "encoder": {"name": "resnet10", "width": 0.25},
     "augmentation": {"color_strength": 0.5, "blur_probability": 0.0},
     "loss": {"temperature": 0.5},
-    "schedule": {"epochs": 10, "warmup_epochs": 1},
+    "schedule": {"epochs": 9, "warmup_epochs": 1},
     "checkpoint_every_seconds": 1,
 }
 

@@ -49,10 +49,10 @@ def measure(ledger: Ledger, folder: Path, faults: Sequence[str], seed: int, *, w
 
 
 def _submit_short_jobs(jobs: Jobs, number: int) -> None:
-    """Index jobs without images; with the first two faults, one that takes a node's cores."""
+    """Index jobs without images; with the first fault, one that takes a node's cores."""
     for _ in range(SHORT_JOBS - 1):
         jobs.submit("index", model_id=jobs.model_id)
-    if number < len(NODES):
+    if number == 0:
         jobs.export()
     else:
         jobs.submit("index", model_id=jobs.model_id)

@@ -9,8 +9,8 @@ from promises.ledger import Ledger
 from serve import Setting, images_of
 
 SETTING = Setting("resnet18", 224)
-FLOOD_SECONDS = 4
-NUM_SWAPS = 15
+FLOOD_SECONDS = 3
+NUM_SWAPS = 10
 
 
 def measure(ledger: Ledger, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Start a child that dies with its parent, whatever kills the parent (Linux; elsewhere the child just starts).
 
-    python -m service.core.child PARENT_PID SIGNAL [--user NAME] [--give-way] -- COMMAND...
+    python -m service.core.child PARENT_PID SIGNAL [--user NAME] [--nice] -- COMMAND...
 
 The kernel's parent-death signal survives exec but neither fork nor a change of user, so it is asked for in the child
 itself, after the change of user and before the exec. It fires when the parent's *thread* that forked ends: fork from
@@ -25,13 +25,13 @@ NICENESS = 10  # a tenth of a core that someone else wants, too
 
 
 def child_command(
-    command: Sequence[str], *, on_parent_death: signal.Signals, user: str | None = None, gives_way: bool = False
+    command: Sequence[str], *, on_parent_death: signal.Signals, user: str | None = None, nice: bool = False
 ) -> list[str]:
     """The argument vector that runs `command` so that this process's death sends it `on_parent_death`.
 
-    One that gives way should start a session of its own, which then gives way to all others.
+    A nice one should start a session of its own, which then gives way to all others.
     """
-    options = [*(["--user", user] if user else []), *(["--give-way"] if gives_way else [])]
+    options = [*(["--user", user] if user else []), *(["--nice"] if nice else [])]
     # -P: a folder `service` in the current directory is not this package.
     wrapper = [sys.executable, "-P", "-m", "service.core.child", str(os.getpid()), on_parent_death.name]
     return [*wrapper, *options, "--", *command]
@@ -64,10 +64,10 @@ def become(user: str) -> None:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)  # ambient ones survive the exec
 
 
-def give_way() -> None:
+def be_nice() -> None:
     """Have the cores only as far as processes that someone waits for leave them.
 
-    Linux may share the cores among sessions first, and heed `nice` only within one: then the session gives way, too.
+    Linux may share the cores among sessions first, and heed `nice` only within one: then the session is made nice, too.
     """
     os.nice(NICENESS)
     with suppress(OSError):  # not Linux, or not done there
@@ -80,11 +80,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("parent_pid", type=int)
     parser.add_argument("signal")
     parser.add_argument("--user")
-    parser.add_argument("--give-way", action="store_true")
+    parser.add_argument("--nice", action="store_true")
     split = arguments.index("--")
     options, command = parser.parse_args(arguments[:split]), arguments[split + 1 :]
-    if options.give_way:
-        give_way()
+    if options.nice:
+        be_nice()
     if options.user:
         become(options.user)
     die_with_parent(options.parent_pid, signal.Signals[options.signal])

@@ -102,6 +102,27 @@ def test_inputs_are_those_of_training_and_indexing() -> None:
         np.testing.assert_array_equal(image.input, to_input(twin.pixels, SMALL))
 
 
+def test_a_large_file_is_not_copied_whole_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are decoders are on their way at once; it arrives bit for bit."""
+    written: list[int] = []
+    write = asyncio.StreamWriter.write
+
+    def count(writer: asyncio.StreamWriter, data: bytes) -> None:
+        written.append(len(data))
+        write(writer, data)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "write", count)
+    content = encode(noise(1001, 1000), "png")
+    preprocessing = Preprocessing(image_size=224)
+    image = with_pool(lambda pool: pool.decode(content, preprocessing))
+    assert sum(written) > len(content) > 2 * decoding.MESSAGE_BYTES
+    assert max(written) < 1.1 * decoding.MESSAGE_BYTES
+    with StoringPool(LIMITS, preprocessing.storage_side, timeout_seconds=60) as pool:
+        ((_, twin),) = pool.decode([("png", content)])
+    assert isinstance(twin, Stored)
+    np.testing.assert_array_equal(image.input, to_input(twin.pixels, preprocessing))
+
+
 def test_without_a_preprocessing_an_image_is_only_checked() -> None:
     """Where no model serves, the properties are told and no pixels are sent."""
     assert with_pool(lambda pool: pool.decode(encode(noise(3, 5), "png"), None)) == Decoded("png", 5, 3, None)

@@ -79,17 +79,17 @@ def test_another_user_dies_with_the_parent_too(tmp_path: Path) -> None:
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"{signal.SIGTERM.value}\n"
 
 
-def niceness(*, gives_way: bool) -> list[str]:
+def niceness(*, nice: bool) -> list[str]:
     """Of a child in a session of its own, and of that session."""
     tell = ["bash", "-c", "nice; cat /proc/self/autogroup 2> /dev/null"]
-    command = child_command(tell, on_parent_death=signal.SIGKILL, gives_way=gives_way)
+    command = child_command(tell, on_parent_death=signal.SIGKILL, nice=nice)
     told = subprocess.run(command, check=True, capture_output=True, text=True, start_new_session=True).stdout
     return [line.split()[-1] for line in told.splitlines()]
 
 
-def test_a_child_gives_way_with_its_session() -> None:
+def test_a_nice_child_gives_way_with_its_session() -> None:
     """Where the kernel shares cores among sessions, `nice` alone would change nothing."""
-    own, *sessions = niceness(gives_way=True)
+    own, *sessions = niceness(nice=True)
     assert int(own) == os.nice(0) + NICENESS
     assert sessions in ([], [own])
-    assert niceness(gives_way=False)[0] == str(os.nice(0))
+    assert niceness(nice=False)[0] == str(os.nice(0))
