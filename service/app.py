@@ -21,6 +21,7 @@ from service.core.settings import Settings, get_settings
 from service.core.storage import LocalStorage, open_storage
 from service.deps import Services
 from service.embedding import Embedding
+from service.head_requests import HeadRequests
 from service.headers import SecurityHeaders
 from service.keyring import Keyring
 from service.limits import BodyLimit
@@ -165,3 +166,4 @@ def _add_middleware(app: FastAPI, settings: Settings, operations: Operations) ->
     app.add_middleware(RequestIds)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics)
+    app.add_middleware(HeadRequests)

@@ -10,7 +10,7 @@ from starlette.responses import RangeNotSatisfiable as BeyondEnd
 from starlette.types import Receive, Scope, Send
 
 from service import problems
-from service.core.errors import RangeNotSatisfiable
+from service.core.errors import NotFound, RangeNotSatisfiable
 from service.core.storage import Storage
 
 
@@ -52,11 +52,18 @@ class Blob(FileResponse):
 
 
 def send_blob(storage: Storage, key: str, *, media_type: str) -> Blob:
-    """The blob, in pieces; where the storage is elsewhere, from a copy that is deleted afterwards. Raises NotFound."""
+    """The blob, in pieces; where the storage is elsewhere, from a copy that is deleted afterwards. Raises NotFound.
+
+    It is open from here on: one that is deleted meanwhile is sent to its end.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory())
         path = storage.fetch(key, Path(folder) / "blob")
-        return Blob(path, media_type, stack.pop_all())
+        try:
+            file = stack.enter_context(path.open("rb"))
+        except FileNotFoundError as error:
+            raise NotFound(f"the storage has no blob {key!r}") from error
+        return Blob(Path(f"/dev/fd/{file.fileno()}"), media_type, stack.pop_all())
 
 
 def not_modified(request: Request, etag: str) -> Response | None:

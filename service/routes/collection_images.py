@@ -1,6 +1,6 @@
 """What a collection says of its images, and which it has."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from service import membership
 from service.core.keys import WRITE
@@ -41,7 +41,7 @@ def change_collection_image(
     return show_membership(membership.change_member(session, collection, image_id, given))
 
 
-@router.delete("/{image_id}", status_code=204, responses=may(404))
+@router.delete("/{image_id}", status_code=204, response_class=Response, responses=may(404))
 @requires(WRITE)
 def remove_collection_image(
     collection: CollectionPath, image_id: ImageId, database: DatabaseDep, storage: StorageDep

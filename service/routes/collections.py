@@ -65,7 +65,7 @@ def list_labels(
     return Page[LabelCount](items=items[:limit], next=items[limit - 1].label if len(items) > limit else None)
 
 
-@router.delete("/{collection}", status_code=204, responses=may(404))
+@router.delete("/{collection}", status_code=204, response_class=Response, responses=may(404))
 @requires(WRITE)
 def delete_collection(collection: CollectionPath, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a collection, with the images that are in no other one."""

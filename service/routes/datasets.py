@@ -121,7 +121,7 @@ def list_rejections(
     return Page[Rejection](items=[Rejection.model_validate(row) for row in rows], next=following)
 
 
-@router.delete("/{dataset_id}", status_code=204, responses=may(404, 409))
+@router.delete("/{dataset_id}", status_code=204, response_class=Response, responses=may(404, 409))
 @requires(WRITE)
 def delete_dataset(dataset_id: DatasetId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a data set that no unfinished job works on. Models that were trained on it stay."""

@@ -183,7 +183,7 @@ async def get_image_neighbors(
     return found[0]
 
 
-@router.delete("/{image_id}", status_code=204, responses=may(404))
+@router.delete("/{image_id}", status_code=204, response_class=Response, responses=may(404))
 @requires(WRITE)
 def delete_image(image_id: ImageId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete an image from all collections, with its vectors and its bytes."""

@@ -73,7 +73,7 @@ def get_model_file(
     return response
 
 
-@router.delete("/{model_id}", status_code=204, responses=may(404, 409))
+@router.delete("/{model_id}", status_code=204, response_class=Response, responses=may(404, 409))
 @requires(TRAIN)
 def delete_model(model_id: ModelId, database: DatabaseDep, storage: StorageDep) -> None:
     """Delete a model, its files, its vectors, and what its probes and maps left in storage.

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.core.errors import NotFound
-from service.core.storage import ObjectStorage
+from service.core.storage import LocalStorage, ObjectStorage
 from service.downloads import send_blob
 
 
@@ -23,6 +24,17 @@ def remote() -> ObjectStorage:
     storage = ObjectStorage.__new__(ObjectStorage)
     storage.store = MemoryStore()  # type: ignore[assignment]
     return storage
+
+
+def got(download: Callable[[Request], Response], **headers: str) -> httpx.Response:
+    """What an application of that one operation answers."""
+
+    async def get() -> httpx.Response:
+        transport = httpx.ASGITransport(Starlette(routes=[Route("/", download)]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/", headers=headers)
+
+    return asyncio.run(get())
 
 
 def test_the_copy_is_gone_after_the_download(
@@ -37,14 +49,9 @@ def test_the_copy_is_gone_after_the_download(
         assert len(list(tmp_path.iterdir())) == 1
         return response
 
-    async def get(**headers: str) -> httpx.Response:
-        transport = httpx.ASGITransport(Starlette(routes=[Route("/", download)]))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get("/", headers=headers)
-
-    assert asyncio.run(get()).content == b"network"
+    assert got(download).content == b"network"
     assert list(tmp_path.iterdir()) == []
-    assert asyncio.run(get(range="bytes=7-")).status_code == 416
+    assert got(download, range="bytes=7-").status_code == 416
     assert list(tmp_path.iterdir()) == []
 
 
@@ -54,3 +61,17 @@ def test_a_lost_blob_leaves_no_copy(remote: ObjectStorage, tmp_path: Path, monke
     with pytest.raises(NotFound):
         send_blob(remote, "none", media_type="text/plain")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_blob_that_is_deleted_meanwhile_is_sent_to_its_end(storage: LocalStorage) -> None:
+    """Between the check of who asks and the first byte, as when a job's log is replaced or a model deleted."""
+    storage.put("models/m/model.onnx", b"network")
+
+    def download(request: Request) -> Response:
+        response = send_blob(storage, "models/m/model.onnx", media_type="application/octet-stream")
+        storage.delete("models/m")
+        return response
+
+    assert got(download).content == b"network"
+    storage.put("models/m/model.onnx", b"network")
+    assert got(download, range="bytes=3-").content == b"work"

@@ -1,9 +1,11 @@
 """The worker as a process of its own: killed, stopped, without its broker; and what it doesn't import."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from service.core.tables import Node
 from service.embedded.valkey import EmbeddedValkey
 from tests.trainer.job_plane import (
     FAKES,
+    LEASE_SECONDS,
     MODEL_JSON,
     add_dataset,
     add_model,
@@ -40,18 +43,36 @@ def settings(tmp_path: Path, postgres_url: str, redis_url: str) -> Settings:
     return make_settings(tmp_path, postgres_url, redis_url, node_name=f"node-{tmp_path.name}"[:64])
 
 
-def start(settings: Settings, commands: Mapping[str, Sequence[str]]) -> subprocess.Popen[bytes]:
-    """A worker that runs these commands for the kinds of jobs."""
+DAY = 24 * 3600
+CLOCK = """
+import datetime, time
+real = datetime.datetime
+seconds, nanoseconds, wrong_by = time.time, time.time_ns, {wrong_by}
+time.time = lambda: seconds() + wrong_by
+time.time_ns = lambda: nanoseconds() + wrong_by * 10**9
+class Wrong(real):
+    @classmethod
+    def now(cls, tz=None):
+        return real.fromtimestamp(time.time(), tz)
+datetime.datetime = Wrong
+"""
+
+
+def start(settings: Settings, commands: Mapping[str, Sequence[str]], wrong_by: int = 0) -> subprocess.Popen[bytes]:
+    """A worker that runs these commands for the kinds of jobs; its clock may be wrong by some seconds."""
     folder = settings.data_dir
+    clock = CLOCK.format(wrong_by=wrong_by) if wrong_by else ""
     with (folder / "worker.log").open("ab") as log:
-        command = [sys.executable, "-c", f"from trainer.worker import main; raise SystemExit(main({commands!r}))"]
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment_of(settings))
+        code = f"{clock}\nfrom trainer.worker import main\nraise SystemExit(main({commands!r}))"
+        return subprocess.Popen([sys.executable, "-c", code], stdout=log, stderr=log, env=environment_of(settings))
 
 
 @contextmanager
-def worker(settings: Settings, commands: Mapping[str, Sequence[str]] = FAKES) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    settings: Settings, commands: Mapping[str, Sequence[str]] = FAKES, wrong_by: int = 0
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker, by default one whose jobs are fake, that is gone after the block."""
-    process = start(settings, commands)
+    process = start(settings, commands, wrong_by)
     try:
         yield process
     finally:
@@ -87,6 +108,31 @@ def test_a_killed_worker_leaves_no_process_and_its_job_ends_once(
     assert events(database, job_id, "stage")[1].data["first_step"] >= 10
 
 
+@pytest.mark.parametrize("wrong_by", [DAY, -DAY])
+def test_clocks_that_differ_by_two_days_change_nothing(database: Database, settings: Settings, wrong_by: int) -> None:
+    """Leases are the database's time: a worker that lives keeps its job, one that is killed loses it soon.
+
+    Whichever of both clocks is ahead: the first worker leads, the second is the one that follows it.
+    """
+    recipe = {"steps": 300, "pause": 0.03, "checkpoint_every": 10}
+    recipe |= {"output": dict.fromkeys(("model.onnx", "encoder.pt"), "{}") | {"model.json": MODEL_JSON}}
+    job_id = submit(database, "pretrain", dataset_id=add_dataset(database), recipe=recipe)
+    with worker(settings, wrong_by=wrong_by) as first:
+        wait_until(lambda: events(database, job_id, "checkpoint"))
+        with worker(settings.model_copy(update={"node_name": "node-b"}), wrong_by=-wrong_by):
+            wait_until(lambda: num_nodes(database) == 2)
+            time.sleep(2 * LEASE_SECONDS)
+            assert statuses(database, job_id) == ["queued", "running"]
+            first.send_signal(signal.SIGKILL)
+            took = wait_until(lambda: len(events(database, job_id, "stage")) == 2, seconds=20)
+            wait_until(lambda: get(database, job_id).status == "succeeded", seconds=30)
+    assert took < 15
+    assert statuses(database, job_id) == ["queued", "running", "queued", "running", "succeeded"]
+    log = (settings.data_dir / "worker.log").read_text()
+    days = {json.loads(line)["timestamp"][:10] for line in log.splitlines() if line.startswith("{")}
+    assert len(days) == 2, "their clocks are not wrong"
+
+
 def test_sigterm_gives_the_jobs_back_and_ends_within_seconds(
     database: Database, settings: Settings, tmp_path: Path
 ) -> None:
@@ -99,8 +145,7 @@ def test_sigterm_gives_the_jobs_back_and_ends_within_seconds(
         assert process.wait(timeout=5) == 0
     assert_gone(pids)
     assert statuses(database, job_id)[-1] == "queued"
-    with database.transaction() as session:
-        assert session.scalar(select(func.count()).select_from(Node)) == 0
+    assert num_nodes(database) == 0
 
 
 def test_a_job_submitted_while_redis_is_away_runs_when_it_is_back(
@@ -121,6 +166,12 @@ def test_a_job_submitted_while_redis_is_away_runs_when_it_is_back(
         wait_until(lambda: get(database, during).status == "succeeded", seconds=10)
         assert statuses(database, before) == ["queued", "running"]
     server.stop()
+
+
+def num_nodes(database: Database) -> int:
+    """Workers that have announced themselves."""
+    with database.transaction() as session:
+        return session.scalar(select(func.count()).select_from(Node)) or 0
 
 
 def progress_step(database: Database, job_id: str) -> int:
