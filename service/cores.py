@@ -22,6 +22,14 @@ def num_cores(settings: Settings) -> int:
     return settings.num_decoders + 1 if has_gpu() else len(os.sched_getaffinity(0))
 
 
+def num_lanes(settings: Settings) -> int:
+    """How many batches may be computed side by side; one that is alone has as many cores."""
+    if has_gpu():
+        return 1
+    num_cores = len(os.sched_getaffinity(0))
+    return min(settings.num_ort_threads or num_cores, num_cores)
+
+
 class Cores:
     """The cores of one event loop's work. `on_free` is called when some are free and nothing waits to be decoded."""
 

@@ -20,10 +20,9 @@ from service.batcher import Batcher
 from service.core import tracing
 from service.core.db import Database
 from service.core.errors import Invalid, ServiceError, Undecodable
-from service.core.lanes import num_lanes
 from service.core.settings import Settings
 from service.core.storage import Storage
-from service.cores import Cores, num_cores
+from service.cores import Cores, num_cores, num_lanes
 from service.decoding import Decoded, DecodingPool
 from service.instruments import IMAGES, STAGE_SECONDS
 from service.model_cache import ModelCache, ServedModel

@@ -18,11 +18,11 @@ from service import canary
 from service.admission import Work
 from service.core.db import AWAY, Database
 from service.core.errors import Conflict, NotFound, Unavailable
-from service.core.lanes import num_lanes
 from service.core.model_files import open_variant, serving_variant
 from service.core.settings import Settings
 from service.core.storage import Storage
 from service.core.tables import Alias, Model
+from service.cores import num_lanes
 from service.model_names import ModelNames, Name
 from service.production import PRODUCTION
 from service.scheduling import giving_way

@@ -11,9 +11,8 @@ At its end it may switch an alias to the model, in a transaction that no upload 
 import argparse
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,6 @@ from service.core import jobs, recall, vectors
 from service.core.aliases import lock_switches, switch
 from service.core.db import AWAY, Database
 from service.core.errors import Conflict, NotFound, Unavailable
-from service.core.lanes import num_lanes
 from service.core.model_files import check_files, open_variant, serving_variant
 from service.core.settings import Settings, get_settings
 from service.core.storage import Storage, open_storage
@@ -41,7 +39,6 @@ from trainer.run import INTERRUPTED, RunError, RunFolder
 
 PAGE_IMAGES = 1024  # asked of the database at once
 READERS = 16  # images read from storage at once
-LANE_IMAGES = 16  # computed at once on a core: as fast as more, and what each layer holds of them is memory
 REPORT_SECONDS = 0.5
 
 
@@ -89,7 +86,6 @@ class Indexer:
         self._storage = storage
         self._run = run
         self._recipe = IndexRecipe.model_validate(run.spec().recipe)
-        self._num_lanes = num_lanes(settings)
         self._undecodable: set[str] = set()
 
     def index(self, model_id: str, attempt: Attempt) -> dict[str, Any]:
@@ -111,8 +107,8 @@ class Indexer:
         def embed_missing() -> int:
             """Pass over the images once; how many had no vector."""
             num_before = progress.num_indexed
-            for image_ids, embedded in self._embedded(embedder, self._batches(embedder, table)):
-                self._write(table, image_ids, embedded, attempt)
+            for image_ids, inputs in self._batches(embedder, table):
+                self._write(table, image_ids, embedder.embed(inputs, self._recipe.layer), attempt)
                 progress.add(len(image_ids))
             return progress.num_indexed - num_before
 
@@ -167,29 +163,7 @@ class Indexer:
 
     def _open(self, model: Model) -> Embedder:
         variant = serving_variant(model, self._settings.variant)  # the one that queries are embedded by
-        num_threads = 1 if self._num_lanes > 1 else self._settings.num_ort_threads
-        return open_variant(self._storage, model, variant, num_threads=num_threads)
-
-    def _embedded(
-        self, embedder: Embedder, batches: Iterable[tuple[list[str], NDArray[np.uint8]]]
-    ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Ids and vectors (M, D) of each batch, in order; one is computed while the one before is written.
-
-        Where several lanes compute, each takes a few images at a time (docs/decisions/0025).
-        """
-        size = LANE_IMAGES if self._num_lanes > 1 else self._recipe.batch_size
-        waiting: deque[tuple[list[str], list[Future[NDArray[np.float32]]]]] = deque()
-        lanes = ThreadPoolExecutor(self._num_lanes)
-        try:
-            for image_ids, inputs in batches:
-                parts = [inputs[start : start + size] for start in range(0, len(inputs), size)]
-                waiting.append((image_ids, [lanes.submit(embedder.embed, part, self._recipe.layer) for part in parts]))
-                if len(waiting) > 1:
-                    yield _result(*waiting.popleft())
-            while waiting:
-                yield _result(*waiting.popleft())
-        finally:
-            lanes.shutdown(cancel_futures=True)
+        return open_variant(self._storage, model, variant, num_threads=self._settings.num_ort_threads)
 
     def _batches(self, embedder: Embedder, table: EmbeddingTable) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
         """Ids and encoder inputs (M, S, S, 3) of the images without a vector; decoding runs ahead of the encoder."""
@@ -249,10 +223,6 @@ class Indexer:
         if is_unknown or is_full_of_dead:  # recall differs from build to build
             self._run.emit("stage", stage="measure the index")
             recall.measure(self._database, table)
-
-
-def _result(image_ids: list[str], parts: list[Future[NDArray[np.float32]]]) -> tuple[list[str], NDArray[np.float32]]:
-    return image_ids, np.concatenate([part.result() for part in parts])
 
 
 def main(arguments: list[str]) -> int:

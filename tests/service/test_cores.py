@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service.core.lanes import num_lanes
+from service import cores as module
 from service.core.settings import Settings
-from service.cores import Cores, num_cores
+from service.cores import Cores, num_cores, num_lanes
 from tests.waiting import wait_until
 
 
@@ -69,7 +69,7 @@ def played(play: Callable[[Scene], Awaitable[None]]) -> list[str]:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image holds its core for minutes, unless a test says otherwise: a slow machine changes nothing."""
-    monkeypatch.setattr("service.cores.DECODING_SECONDS", 300)
+    monkeypatch.setattr(module, "DECODING_SECONDS", 300)
 
 
 def test_decoding_goes_first() -> None:
@@ -108,7 +108,7 @@ def test_no_more_are_decoded_than_there_are_decoders() -> None:
 
 def test_an_image_that_takes_long_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives its core back when it has had its time, and not again when it is done; its decoder is still busy."""
-    monkeypatch.setattr("service.cores.DECODING_SECONDS", 0.01)
+    monkeypatch.setattr(module, "DECODING_SECONDS", 0.01)
 
     async def play(scene: Scene) -> None:
         scene.batches = ["a"]
@@ -167,7 +167,6 @@ def test_they_are_those_of_the_machine(
 ) -> None:
     """Batches are computed on no more than were asked for; a GPU computes one at a time and takes none of them."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(4)))
-    for module in ("service.cores", "service.core.lanes"):
-        monkeypatch.setattr(f"{module}.has_gpu", lambda: gpu)
+    monkeypatch.setattr(module, "has_gpu", lambda: gpu)
     settings = Settings(data_dir=tmp_path, num_ort_threads=threads, num_decoders=2)
     assert (num_cores(settings), num_lanes(settings)) == expected

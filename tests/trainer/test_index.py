@@ -3,12 +3,10 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -180,37 +178,6 @@ def test_images_uploaded_meanwhile_get_their_vectors(
     assert found_vectors(database, model, late).keys() == set(late)
     warnings = [line for line in run.events.read_text().splitlines() if damaged in line]
     assert len(warnings) == 1
-
-
-def test_each_image_gets_its_own_vector_whichever_lane_is_first(
-    database: Database, storage: LocalStorage, model: Model, job: Job, run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Several compute a few images each; the next batch is begun while one is written."""
-    contents = fill(database, storage)
-    embed, insert = Embedder.embed, vectors.insert_vectors
-    sizes: list[int] = []
-    begun_at_write: list[int] = []
-
-    def embed_slowly(embedder: Embedder, images: NDArray[np.uint8], layer: str) -> NDArray[np.float32]:
-        sizes.append(len(images))
-        time.sleep(0.02 * len(images))  # the short part at a batch's end is there first
-        return embed(embedder, images, layer)
-
-    def insert_and_count(*arguments: object) -> None:
-        begun_at_write.append(sum(sizes))
-        insert(*arguments)  # type: ignore[arg-type]  # passed through
-
-    monkeypatch.setattr(Embedder, "embed", embed_slowly)
-    monkeypatch.setattr(vectors, "insert_vectors", insert_and_count)
-    monkeypatch.setattr(index, "num_lanes", lambda _: 3)
-    monkeypatch.setattr(index, "LANE_IMAGES", 3)
-    indexer = Indexer(Settings(data_dir=storage.root.parent), database, storage, run)
-    assert indexer.index(model.id, Attempt(job.id, job.attempt))["num_indexed"] == NUM_IMAGES
-    for id_, h in found_vectors(database, model, list(contents)).items():
-        expected = np.sort(decode(contents[id_], LIMITS).pixels.ravel() / 255)
-        np.testing.assert_allclose(np.sort(h), expected, atol=1e-6)
-    assert sorted(sizes) == [1, 2, 2, 3, 3, 3, 3, 3]  # of batches of 8, 8 and 4
-    assert begun_at_write[0] > 8
 
 
 def test_a_cancelled_job_stops_and_its_next_attempt_goes_on(
