@@ -13,8 +13,8 @@ import os
 import pwd
 import signal
 import sys
+import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS = 1, 8
@@ -22,6 +22,7 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 CAP_DAC_READ_SEARCH = 2
 CAPABILITY_HEADER = (0x2008_0522, 0)  # version 3 of the call, this process
 NICENESS = 10  # a tenth of a core that someone else wants, too
+AUTOGROUP_TRIES = 10
 
 
 def child_command(
@@ -69,9 +70,16 @@ def be_nice() -> None:
 
     Linux may share the cores among sessions first, and heed `nice` only within one: then the session is made nice, too.
     """
-    os.nice(NICENESS)
-    with suppress(OSError):  # not Linux, or not done there
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
+    niceness = os.nice(NICENESS)
+    for _ in range(AUTOGROUP_TRIES):
+        try:
+            Path("/proc/self/autogroup").write_text(str(niceness))
+        except BlockingIOError:  # but for root, one may be set in a tenth of a second
+            time.sleep(0.1)
+        except OSError:  # not Linux, or not done there
+            return
+        else:
+            return
 
 
 def main(arguments: list[str]) -> None:
