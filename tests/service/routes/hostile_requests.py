@@ -334,7 +334,7 @@ TARGETS: dict[str, tuple[bytes, int, str]] = {
 METHODS = {
     "one that is none": (request(b"COOK", JOBS), 400, ""),
     "in small letters": (request(b"get", JOBS), 400, ""),
-    "HEAD": (request(b"HEAD", JOBS), 405, ""),
+    "HEAD": (request(b"HEAD", JOBS), 200, ""),
     "TRACE": (request(b"TRACE", JOBS), 405, "method_not_allowed"),
     "CONNECT": (request(b"CONNECT", b"elsewhere:80"), 400, ""),
     "OPTIONS": (request(b"OPTIONS", JOBS), 405, "method_not_allowed"),
