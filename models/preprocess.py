@@ -136,8 +136,20 @@ def to_input(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     size = preprocessing.image_size
     side = min(image.size) * size / round(size / preprocessing.crop_fraction)  # of the centre, in stored pixels
     left, top = (image.width - side) / 2, (image.height - side) / 2
+    if side == size:
+        image, left, top = _without_margins(image, size, left, top)
     box = (left, top, left + side, top + side)
     return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box))
+
+
+def _without_margins(image: Image.Image, size: int, left: float, top: float) -> tuple[Image.Image, float, float]:
+    """The image cut where a square at `left`, `top` begins on a whole pixel, and where the square is then.
+
+    Pillow would resample along that axis, too, to the same pixels.
+    """
+    x, width = (int(left), size) if left.is_integer() else (0, image.width)
+    y, height = (int(top), size) if top.is_integer() else (0, image.height)
+    return image.crop((x, y, x + width, y + height)), left - x, top - y
 
 
 def _to_storage(image: Image.Image, storage_side: int) -> Image.Image:

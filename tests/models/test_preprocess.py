@@ -510,6 +510,17 @@ def test_the_paper_s_centre_crop() -> None:
     assert (result == image[16:240, 38:262]).all()
 
 
+@pytest.mark.parametrize(("height", "width"), [(256, 301), (301, 256), (256, 300), (300, 256), (256, 256), (257, 258)])
+def test_a_crop_between_pixels_resamples_along_its_axis_alone(height: int, width: int) -> None:
+    """To the bit what resampling along both axes gives."""
+    image = noise(height, width)
+    stored = Image.fromarray(to_storage(image, 256))
+    left, top = (stored.width - 224) / 2, (stored.height - 224) / 2
+    box = (left, top, left + 224, top + 224)
+    expected = np.asarray(stored.resize((224, 224), Image.Resampling.BICUBIC, box))
+    assert (to_input(image, Preprocessing(image_size=224, crop_fraction=0.875)) == expected).all()
+
+
 def test_an_image_of_the_input_s_size_is_the_input() -> None:
     """A 32 x 32 image reaches a 32-pixel encoder unchanged."""
     assert (to_input(noise(32, 32), Preprocessing(image_size=32)) == noise(32, 32)).all()
