@@ -34,22 +34,25 @@ class Attendance:
 
         Raises DeadlineExceeded or ClientGone; `work` is cancelled then, and what it held is free.
         """
-        task = asyncio.create_task(work)
+        waiting = asyncio.current_task()
+        assert waiting is not None
         departure = asyncio.create_task(self._departure())
+        departure.add_done_callback(lambda done: done.cancelled() or waiting.cancel())
         try:
-            async with asyncio.timeout_at(self._deadline_at):  # the loop's clock is the monotonic one
-                await asyncio.wait({task, departure}, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout_at(self._deadline_at) as deadline:  # the loop's clock is the monotonic one
+                return await work
         except TimeoutError as error:
+            if not deadline.expired():
+                raise  # it is the work's own
             detail = f"no answer within {self._timeout_seconds:g} seconds"
             raise DeadlineExceeded(detail, retry_after_seconds=1) from error
+        except asyncio.CancelledError as error:
+            if not departure.done():
+                raise  # the server stops
+            waiting.uncancel()
+            raise ClientGone("the client has closed its connection") from error
         finally:
             departure.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-        if task.cancelled():
-            raise ClientGone("the client has closed its connection")
-        return task.result()
 
     async def _departure(self) -> None:
         """Return when the client has closed its connection."""

@@ -1,5 +1,6 @@
 """Clients that go away, and clients that wait no longer, over real sockets."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from service.app import create_app
+from service.attendance import Attendance
 from service.core.db import Database
 from service.core.settings import Settings
 from service.core.storage import LocalStorage
@@ -111,6 +113,50 @@ def test_what_is_under_way_is_answered_when_the_service_stops(api_settings: Sett
         answer = asked.result()
     assert answer.status_code == 200
     assert len(answer.json()["data"][0]["embedding"]) > 0
+
+
+def present_client() -> Attendance:
+    """One that waits for a minute."""
+
+    async def receive() -> dict[str, str]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    return Attendance(Request({"type": "http"}, receive), 60)
+
+
+def test_the_work_s_own_timeouts_are_no_deadline() -> None:
+    """They come through as they are."""
+
+    async def work() -> None:
+        raise TimeoutError("the database")
+
+    async def run() -> None:
+        await present_client().result(work())
+
+    with pytest.raises(TimeoutError, match="the database"):
+        asyncio.run(run())
+
+
+def test_a_server_that_stops_is_no_client_that_has_gone() -> None:
+    """Whoever cancels the request is told that it was cancelled, and the work has ended."""
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def run() -> None:
+        request = asyncio.create_task(present_client().result(work()))
+        await asyncio.sleep(0.01)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    asyncio.run(run())
+    assert ended == [True]
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "601", "soon"])
