@@ -26,6 +26,7 @@ from models.embedder import Embedder
 from service.cores import Cores
 from service.instruments import BATCH_IMAGES, STAGE_SECONDS
 from service.scheduling import give_way
+from service.together import together
 
 MAX_BATCH = 64  # images, also of all lanes together
 PART = 4  # images of a request that may have a lane to themselves
@@ -49,11 +50,11 @@ class Embedded:
 
 @dataclass
 class _Part:
-    """Images of one request, (M, S, S, 3) uint8, that go into one batch together."""
+    """Images of one request, (S, S, 3) uint8 each, that go into one batch together."""
 
     embedder: Embedder
     layer: str
-    images: NDArray[np.uint8]
+    images: Sequence[NDArray[np.uint8]]
     done: asyncio.Future[Embedded]
     entered_at: float
 
@@ -75,12 +76,12 @@ class Batcher:
         self._running: set[asyncio.Task[None]] = set()
         cores.on_free = self._begin
 
-    async def embed(self, embedder: Embedder, images: NDArray[np.uint8], layer: str) -> Embedded:
-        """Images (M, S, S, 3) uint8 to a layer, (M, D) float32; the caller has seen that there is room for so many."""
+    async def embed(self, embedder: Embedder, images: Sequence[NDArray[np.uint8]], layer: str) -> Embedded:
+        """M images (S, S, 3) uint8 to a layer, (M, D) float32; the caller has seen that there is room for so many."""
         size = self._part
         parts = [self._enter(embedder, images[start : start + size], layer) for start in range(0, len(images), size)]
         self._begin()
-        results = await asyncio.gather(*(part.done for part in parts))
+        results = await together([part.done for part in parts])
         return Embedded(
             np.concatenate([result.vectors for result in results]),
             max(result.queue_seconds for result in results),
@@ -88,7 +89,7 @@ class Batcher:
             max(result.num_in_batch for result in results),
         )
 
-    def _enter(self, embedder: Embedder, images: NDArray[np.uint8], layer: str) -> _Part:
+    def _enter(self, embedder: Embedder, images: Sequence[NDArray[np.uint8]], layer: str) -> _Part:
         done = asyncio.get_running_loop().create_future()
         part = _Part(embedder, layer, images, done, time.monotonic())
         self._waiting.append(part)
@@ -135,10 +136,13 @@ class Batcher:
 
     async def _compute(self, batch: Sequence[_Part], num_cores: int) -> None:
         embedder, layer = batch[0].embedder, batch[0].layer
-        images = batch[0].images if len(batch) == 1 else np.concatenate([part.images for part in batch])
+        images = [image for part in batch for image in part.images]
         started_at = time.monotonic()
+
+        def embed() -> NDArray[np.float32]:  # the copy, too, is made on the core that computes
+            return embedder.embed(np.stack(images), layer, in_lane=num_cores < self._num_lanes)
+
         try:
-            embed = partial(embedder.embed, images, layer, in_lane=num_cores < self._num_lanes)
             vectors = await asyncio.get_running_loop().run_in_executor(self._threads, embed)
         except BaseException as error:  # whatever it is belongs to those who wait for it
             for part in batch:

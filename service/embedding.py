@@ -3,7 +3,6 @@
 Legend: M images, D size of a layer.
 """
 
-import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,6 +26,7 @@ from service.decoding import Decoded, DecodingPool
 from service.instruments import IMAGES, STAGE_SECONDS
 from service.model_cache import ModelCache, ServedModel
 from service.result_cache import Key, ResultCache, key_of
+from service.together import together
 
 STAGES = ("turn", "decode", "queue", "compute")  # of an image, one after the other
 INLINE_BYTES = 512 * 1024  # are hashed in 0.3 ms: a thread would take as long to get its turn
@@ -112,7 +112,7 @@ class Embedding:
         """The vectors (M, D) float32 of images that were decoded for this model."""
         if not images:
             return np.empty((0, model.embedder.layers[layer]), np.float32)
-        inputs = np.stack([image.input for image in images if image.input is not None])
+        inputs = [image.input for image in images if image.input is not None]
         embedded = await self._batcher.embed(model.embedder, inputs, layer)
         timings.seconds["queue"] += embedded.queue_seconds
         timings.seconds["compute"] += embedded.compute_seconds
@@ -144,10 +144,10 @@ class Embedding:
         parts = [Timings() for _ in missing]
         traced = tracing.span("embed", images=len(contents), images_cached=len(contents) - len(missing))
         with traced, self.admitted([contents[i] for i in missing], model) as ticket:
-            work = (
+            work = [
                 self._one(contents[i], keys[i], model, ticket, part) for i, part in zip(missing, parts, strict=True)
-            )
-            for i, outcome in zip(missing, await asyncio.gather(*work), strict=True):
+            ]
+            for i, outcome in zip(missing, await together(work), strict=True):
                 outcomes[i] = outcome
             IMAGES.add(len(missing), "model")
             if parts:  # they pass side by side: those of the one that took longest tell of all

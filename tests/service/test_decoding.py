@@ -5,13 +5,16 @@ import io
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+import tracemalloc
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
 import pytest
+import uvloop
 from PIL import Image
 
 from models.config import Preprocessing
@@ -19,7 +22,9 @@ from models.preprocess import ImageLimits, to_input
 from service import decoding
 from service.core.errors import Busy, ServiceError, TooLarge, Undecodable
 from service.core.settings import Settings
+from service.decoder import KEEP_MEMORY
 from service.decoding import Decoded, DecodingPool
+from service.shared_memory import SHARED_BYTES
 from tests.models.image_files import encode, noise
 from tests.trainer.images import slow_jpeg
 from tests.waiting import running_children
@@ -32,7 +37,11 @@ LIMITS = ImageLimits(max_bytes=10**7, max_pixels=10**7, max_side=10**4)
 Result = TypeVar("Result")
 
 
-def with_pool(use: Callable[[DecodingPool], Awaitable[Result]], **settings: object) -> Result:
+def with_pool(
+    use: Callable[[DecodingPool], Awaitable[Result]],
+    run_in_loop: Callable[[Coroutine[Any, Any, Result]], Result] = asyncio.run,
+    **settings: object,
+) -> Result:
     """What `use` returns, given a pool in an event loop of its own."""
 
     async def run() -> Result:
@@ -42,7 +51,7 @@ def with_pool(use: Callable[[DecodingPool], Awaitable[Result]], **settings: obje
         finally:
             pool.close()
 
-    return asyncio.run(run())
+    return run_in_loop(run())
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +91,7 @@ def test_decoders_keep_their_memory() -> None:
         return child.environ()
 
     environment = with_pool(use, num_decoders=1)
-    assert {name: environment.get(name) for name in decoding.KEEP_MEMORY} == decoding.KEEP_MEMORY
+    assert {name: environment.get(name) for name in KEEP_MEMORY} == KEEP_MEMORY
 
 
 def test_inputs_are_those_of_training_and_indexing() -> None:
@@ -102,25 +111,33 @@ def test_inputs_are_those_of_training_and_indexing() -> None:
         np.testing.assert_array_equal(image.input, to_input(twin.pixels, SMALL))
 
 
-def test_a_large_file_is_not_copied_whole_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_not_copied_to_be_sent() -> None:
     """As many as there are decoders are on their way at once; it arrives bit for bit."""
-    written: list[int] = []
-    write = asyncio.StreamWriter.write
-
-    def count(writer: asyncio.StreamWriter, data: bytes) -> None:
-        written.append(len(data))
-        write(writer, data)
-
-    monkeypatch.setattr(asyncio.StreamWriter, "write", count)
     content = encode(noise(1001, 1000), "png")
     preprocessing = Preprocessing(image_size=224)
-    image = with_pool(lambda pool: pool.decode(content, preprocessing))
-    assert sum(written) > len(content) > 2 * decoding.MESSAGE_BYTES
-    assert max(written) < 1.1 * decoding.MESSAGE_BYTES
+
+    async def use(pool: DecodingPool) -> tuple[Decoded, int]:
+        await pool.start()
+        tracemalloc.start()
+        image = await pool.decode(content, preprocessing)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return image, peak
+
+    image, peak = with_pool(use, uvloop.run)  # the loop of the API; asyncio's own does copy
+    assert peak < len(content) / 2 > SHARED_BYTES
     with StoringPool(LIMITS, preprocessing.storage_side, timeout_seconds=60) as pool:
         ((_, twin),) = pool.decode([("png", content)])
     assert isinstance(twin, Stored)
     np.testing.assert_array_equal(image.input, to_input(twin.pixels, preprocessing))
+
+
+@pytest.mark.parametrize("num_bytes", [SHARED_BYTES - 1, SHARED_BYTES, SHARED_BYTES + 1])
+def test_files_that_just_fit_into_the_shared_memory_arrive_like_others(num_bytes: int) -> None:
+    """What stands behind an image is no part of it, so that one can be of any length."""
+    content = encode(noise(16, 16), "png")
+    image = with_pool(lambda pool: pool.decode(content + bytes(num_bytes - len(content)), SMALL))
+    np.testing.assert_array_equal(image.input, noise(16, 16))
 
 
 def test_without_a_preprocessing_an_image_is_only_checked() -> None:
@@ -180,6 +197,42 @@ def test_a_crash_is_an_error_of_its_image() -> None:
         return caught.value.detail
 
     assert with_pool(use, num_decoders=1, decode_timeout_seconds=60) == "its decoder crashed"
+
+
+def test_a_process_that_died_unseen_costs_no_image() -> None:
+    """One that the kernel ended while it had nothing to do is replaced before it is asked."""
+
+    async def use(pool: DecodingPool) -> int:
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+        (child,) = children()
+        child.kill()
+        await asyncio.sleep(0.2)
+        return (await pool.decode(encode(noise(4, 7), "png"), SMALL)).width
+
+    assert with_pool(use, num_decoders=1) == 7
+
+
+def test_a_file_is_in_the_memory_before_its_process_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would now and then decode the one before."""
+    seen = []
+
+    async def use(pool: DecodingPool) -> None:
+        await pool.start()
+        (decoder,) = pool._decoders
+        process = decoder._process
+        assert process is not None
+        write = process.transport.write
+
+        def look(data: bytes) -> None:
+            seen.append(process.memory[: len(content)])
+            write(data)
+
+        monkeypatch.setattr(process, "transport", SimpleNamespace(write=look, abort=process.transport.abort))
+        await pool.decode(content, SMALL)
+
+    content = encode(noise(4, 4), "png")
+    with_pool(use, num_decoders=1)
+    assert seen == [content]
 
 
 def test_memory_is_limited() -> None:
@@ -248,9 +301,10 @@ def test_rendering_keeps_pixels_only() -> None:
     assert b"hidden" not in content
 
 
-def test_a_png_is_rendered_exactly() -> None:
-    """Without a size, a PNG's pixels are unchanged."""
-    pixels = noise(9, 7)
+@pytest.mark.parametrize(("height", "width"), [(9, 7), (900, 700)])
+def test_a_png_is_rendered_exactly(height: int, width: int) -> None:
+    """Without a size, a PNG's pixels are unchanged, also where its file is larger than the shared memory."""
+    pixels = noise(height, width)
     _, content = with_pool(lambda pool: pool.render(encode(pixels, "png"), None))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), pixels)
 
