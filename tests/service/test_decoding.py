@@ -20,7 +20,7 @@ from PIL import Image
 from models.config import Preprocessing
 from models.preprocess import ImageLimits, to_input
 from service import decoding
-from service.core.errors import Busy, ServiceError, TooLarge, Undecodable
+from service.core.errors import Busy, ServiceError, TooLarge, Unavailable, Undecodable
 from service.core.settings import Settings
 from service.decoder import KEEP_MEMORY
 from service.decoding import Decoded, DecodingPool
@@ -180,6 +180,26 @@ def test_a_slow_image_is_killed_and_the_pool_goes_on() -> None:
     assert with_pool(use, num_decoders=1, decode_timeout_seconds=0.5) < 1.5
 
 
+def test_a_time_limit_ends_with_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next image of the same process has all of its own time."""
+    limits: list[asyncio.TimerHandle] = []
+
+    async def use(pool: DecodingPool) -> None:
+        await pool.start()
+        loop = asyncio.get_running_loop()
+        call_later = loop.call_later
+
+        def note(*arguments: Any) -> asyncio.TimerHandle:
+            limits.append(call_later(*arguments))
+            return limits[-1]
+
+        monkeypatch.setattr(loop, "call_later", note)
+        await pool.decode(encode(noise(4, 4), "png"), SMALL)
+
+    with_pool(use, num_decoders=1)
+    assert [limit.cancelled() for limit in limits] == [True]
+
+
 def test_a_crash_is_an_error_of_its_image() -> None:
     """A process that dies while it decodes refuses that image only."""
 
@@ -208,6 +228,21 @@ def test_a_process_that_died_unseen_costs_no_image() -> None:
         child.kill()
         await asyncio.sleep(0.2)
         return (await pool.decode(encode(noise(4, 7), "png"), SMALL)).width
+
+    assert with_pool(use, num_decoders=1) == 7
+
+
+def test_a_process_that_does_not_start_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image that wanted it is told that the service can't; the next one has it started again."""
+
+    async def use(pool: DecodingPool) -> int:
+        [decoder] = pool._decoders
+        with monkeypatch.context() as patch:
+            patch.setattr(decoder, "_command", ["false"])
+            with pytest.raises(Unavailable, match="no decoding process starts"):
+                await pool.decode(encode(noise(4, 7), "png"), SMALL)
+        async with asyncio.timeout(30):
+            return (await pool.decode(encode(noise(4, 7), "png"), SMALL)).width
 
     assert with_pool(use, num_decoders=1) == 7
 
