@@ -48,6 +48,14 @@ class Server:
         return sum(time.user + time.system for time in times)
 
     @property
+    def cpu_seconds_by_part(self) -> tuple[float, float, float]:
+        """Processor time of the API's event loop, which is its first thread, its decoders, and its other threads."""
+        threads = {thread.id: thread.user_time + thread.system_time for thread in self._process.threads()}
+        event_loop = threads.pop(self._process.pid)
+        decoders = [process.cpu_times() for process in self._process.children(recursive=True)]
+        return event_loop, sum(time.user + time.system for time in decoders), sum(threads.values())
+
+    @property
     def rss_bytes(self) -> int:
         """Memory of the same processes."""
         found: list[int] = [process.memory_info().rss for process in self._processes()]
