@@ -39,6 +39,12 @@ class Service:
         found: Embedding = self.app.state.services.embedding
         return found
 
+    def end_decoding(self) -> None:
+        """Kill what decodes an image that nobody waits for."""
+        for decoder in self.embedding.decoding._decoders:
+            if decoder._process is not None:
+                decoder._process.process.kill()
+
     def connect(self, content: bytes, *headers: str) -> socket.socket:
         """A connection on which an image was sent to be embedded, and no answer read."""
         form = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'.encode()
@@ -79,7 +85,7 @@ def test_a_client_that_has_gone_frees_its_place(service: Service) -> None:
     wait_until(lambda: admission.num_images == 1)
     decoding.close()
     wait_until(lambda: admission.num_images == 0)
-    service.embedding.decoding.close()  # nobody waits for it
+    service.end_decoding()
     answer = httpx.post(f"{service.url}/v1/embeddings", files={"files": picture(2)})
     assert answer.status_code == 200
 
@@ -96,7 +102,7 @@ def test_a_deadline_drops_what_nobody_waits_for(service: Service) -> None:
         assert late.json()["detail"] == "no answer within 0.2 seconds"
         assert late.headers["retry-after"] == "1"
         assert admission.num_images == 1
-        service.embedding.decoding.close()
+        service.end_decoding()
 
 
 def test_what_is_under_way_is_answered_when_the_service_stops(api_settings: Settings, database: Database) -> None:
@@ -179,5 +185,5 @@ def test_a_full_service_refuses_before_it_reads(api_settings: Settings, database
         with service.connect(slow_jpeg()):
             wait_until(lambda: service.embedding.admission.num_images == 1)
             refused = httpx.post(f"{url}/v1/embeddings", content=b"{", headers={"Content-Type": "application/json"})
-            service.embedding.decoding.close()
+            service.end_decoding()
     assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "busy", "1")
