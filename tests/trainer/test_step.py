@@ -85,7 +85,7 @@ def test_microbatches_of_an_encoder_without_batch_norm_have_the_gradient_of_the_
     recipe = recipe_of(encoder=VIT, microbatch_size=microbatch_size, loss={"name": loss})
     model, whole = float64_model(recipe), float64_model(recipe)
     ours, expected = backward_in_microbatches(model, views(), recipe), backward(whole, views(), recipe)
-    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14)  # how sums round differs between processors
     assert_equal_gradients(gradients(model), gradients(whole))
 
 
