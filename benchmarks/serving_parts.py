@@ -73,6 +73,7 @@ def main() -> None:
         for checkout in args.checkouts:
             with patch.dict(os.environ, PYTHONPATH=str(checkout.resolve())):
                 server = stack.enter_context(running_api(folder, url, max_wait_seconds="600", variant=args.variant))
+            stack.callback(server.resume)  # so that it can stop
             timed(server, folder / "images", args.seconds)
             servers.append(server)
         windows: list[list[Parts]] = [[] for _ in servers]
@@ -80,8 +81,6 @@ def main() -> None:
             order = range(len(servers)) if number % 2 == 0 else reversed(range(len(servers)))
             for i in order:
                 windows[i].append(timed(servers[i], folder / "images", args.seconds))
-        for server in servers:
-            server.resume()  # so that it can stop
     result = [summary(checkout, of, windows[0]) for checkout, of in zip(args.checkouts, windows, strict=True)]
     for line in result:
         print(json.dumps(line))
