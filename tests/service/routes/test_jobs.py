@@ -318,19 +318,23 @@ def test_jobs_are_listed_by_kind_and_status(api: httpx.Client, database: Databas
 
 
 def test_a_thousand_jobs_are_listed_at_once(api: httpx.Client, database: Database) -> None:
-    """A page of 1,000 jobs with whole recipes takes under 100 ms of this process's CPU (the best of 5)."""
+    """A page of 1,000 jobs with whole recipes costs at most three times the CPU of reading and writing it as JSON."""
     recipe = PretrainRecipe().model_dump(mode="json")
     with database.transaction() as session:
         session.add_all(
             Job(id=new_id("job"), kind="pretrain", recipe=recipe, resources={}, metadata_={}) for _ in range(1000)
         )
-    seconds = []
+    listing, as_json = [], []
     for _ in range(5):
         started = time.process_time()
         response = api.get("/v1/jobs", params={"limit": 1000})
-        seconds.append(time.process_time() - started)
-        assert len(response.json()["items"]) == 1000
-    assert min(seconds) < 0.1, seconds
+        listed = time.process_time()
+        page = json.loads(response.content)
+        json.dumps(page)
+        listing.append(listed - started)
+        as_json.append(time.process_time() - listed)
+        assert len(page["items"]) == 1000
+    assert min(listing) < 3 * min(as_json), (listing, as_json)
 
 
 def test_a_job_shows_how_it_goes(api: httpx.Client, database: Database, dataset_id: str) -> None:
