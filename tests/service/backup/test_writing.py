@@ -46,6 +46,13 @@ def run(full: Full, statement: str) -> None:
         connection.execute(statement.encode())
 
 
+def add_image(full: Full) -> None:
+    """One whose content no other blob has: `images/new`."""
+    full.storage.put("images/new", b"new")
+    run(full, "insert into image (tenant, id, key, format, width, height, num_bytes)"
+              " values ('default', encode(sha256('new'), 'hex'), 'images/new', 'png', 1, 1, 3)")  # fmt: skip
+
+
 def test_every_blob_that_rows_name_is_there_under_its_sha256(full: Full) -> None:
     """Also those that rows name by their ids, logs, and the image that two tenants have, once."""
     manifest = full.back_up()
@@ -59,10 +66,7 @@ def test_every_blob_that_rows_name_is_there_under_its_sha256(full: Full) -> None
 def test_a_second_backup_copies_what_is_new(full: Full) -> None:
     """Blobs are immutable and content-addressed: the second reads none of the first's but the logs."""
     first = full.back_up()
-    full.storage.put("images/new", b"new")
-    sha256 = "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
-    run(full, "insert into image (tenant, id, key, format, width, height, num_bytes)"
-              f" values ('default', '{sha256}', 'images/new', 'png', 1, 1, 3)")  # fmt: skip
+    add_image(full)
     read: list[str] = []
     second = full.back_up(Storage(full.storage.root, read.append))
     assert read == ["images/new", *(key for key in full.blobs if "/log-" in key)]
@@ -72,12 +76,19 @@ def test_a_second_backup_copies_what_is_new(full: Full) -> None:
 
 def test_an_image_deleted_while_it_is_copied_is_in_no_row_of_the_backup(full: Full) -> None:
     """As if the backup had begun a moment later; its blob isn't missed."""
-    on_fetch = once("images/theirs", lambda: (run(full, "delete from image where tenant = 'theirs'"),
-                                              full.storage.delete("images/theirs"))[0])  # fmt: skip
-    manifest = full.back_up(Storage(full.storage.root, on_fetch))
-    assert manifest.blobs.keys() == full.blobs.keys() - {"images/theirs"}
+
+    def delete_image() -> None:
+        run(full, "delete from image where key = 'images/new'")
+        full.storage.delete("images/new")
+        deleted.append("images/new")
+
+    add_image(full)
+    deleted: list[str] = []
+    manifest = full.back_up(Storage(full.storage.root, once("images/new", delete_image)))
+    assert deleted == ["images/new"]
+    assert manifest.blobs.keys() == full.blobs.keys()
     assert manifest.lost == {}
-    assert {table.name: table.num_rows for table in manifest.tables}["image"] == 1
+    assert {table.name: table.num_rows for table in manifest.tables}["image"] == 2
 
 
 def test_a_deletion_after_the_look_at_the_rows_has_another_look_taken(
