@@ -5,29 +5,68 @@
     all have ended -> succeeded with the table of what there is, or failed if there is nothing
 
 An ablation has no process and no place; the scheduler's leader looks at it. Each look is a function of the rows, so it
-doesn't matter which leader takes it, or how often.
+doesn't matter which leader takes it, or how often. A model that is deleted meanwhile is missing from the table.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import func, select
+import structlog
+from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import Session
 
 from models.ablation import AblationRecipe
 from service.core import jobs
 from service.core.ablation_table import PRETRAIN, PROBE, children_of, table_of
-from service.core.tables import ENDED, Job
+from service.core.db import AWAY
+from service.core.errors import Conflict
+from service.core.tables import ENDED, Job, Model
+
+logger: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-def advance_ablations(session: Session) -> None:
-    """Take every unfinished ablation one step further, but for those that someone else holds."""
-    unfinished = select(Job).where(Job.kind == "ablation", Job.status.not_in(ENDED)).order_by(Job.priority_at, Job.id)
-    for ablation in session.scalars(unfinished.with_for_update(skip_locked=True)).all():
-        if ablation.status == "queued":
-            _fan_out(session, ablation)
-        elif _num_ended(session, ablation) != (ablation.progress or {}).get("step"):  # else there is nothing new
-            _advance(session, ablation)
+def advance_ablations(connection: Connection) -> None:
+    """Take every unfinished ablation one step further, each in a transaction of its own.
+
+    One that can't go on, for whatever reason, fails alone: all other jobs are placed by who looks at it.
+    """
+    unfinished = select(Job.id).where(Job.kind == "ablation", Job.status.not_in(ENDED))
+    with Session(connection) as session, session.begin():
+        ids = session.scalars(unfinished.order_by(Job.priority_at, Job.id)).all()
+    for id_ in ids:
+        try:
+            with Session(connection) as session, session.begin():
+                _look(session, id_)
+        except AWAY:
+            raise
+        except Exception as error:
+            logger.exception("an ablation can't go on", job_id=id_)
+            with Session(connection) as session, session.begin():
+                _give_up(session, id_, f"it can't go on: {error}")
+
+
+def _look(session: Session, id_: str) -> None:
+    ablation = _hold(session, id_)
+    if ablation is None:
+        return
+    if ablation.status == "queued":
+        _fan_out(session, ablation)
+    elif _num_ended(session, ablation) != (ablation.progress or {}).get("step"):  # else there is nothing new
+        _advance(session, ablation)
+
+
+def _give_up(session: Session, id_: str, why: str) -> None:
+    ablation = _hold(session, id_)
+    if ablation is not None:
+        started = jobs.start(session, ablation) if ablation.status == "queued" else ablation
+        jobs.fail(session, started, "broken", why)
+
+
+def _hold(session: Session, id_: str) -> Job | None:
+    """The ablation, locked; None if it has ended or someone else holds it."""
+    held = select(Job).where(Job.id == id_, Job.status.not_in(ENDED)).with_for_update(skip_locked=True)
+    return session.scalars(held).one_or_none()
 
 
 def _fan_out(session: Session, ablation: Job) -> None:
@@ -35,7 +74,8 @@ def _fan_out(session: Session, ablation: Job) -> None:
     children = children_of(session, ablation.id)
     for child in children:
         if child.status in {"failed", "cancelled"}:
-            jobs.resume(session, child.id)
+            with suppress(Conflict):  # its model was deleted
+                jobs.resume(session, child.id)
     recipe = AblationRecipe.model_validate(ablation.recipe)
     if not children:
         for cell in recipe.cells():
@@ -43,6 +83,7 @@ def _fan_out(session: Session, ablation: Job) -> None:
                 fields = recipe.recipe(cell, seed).model_dump(mode="json")
                 _submit(session, ablation, PRETRAIN, fields, {"values": cell, "seed": seed})
     jobs.start(session, ablation)
+    ablation.progress = None  # the next look counts anew, also where nothing could be queued
 
 
 def _advance(session: Session, ablation: Job) -> None:
@@ -58,17 +99,19 @@ def _advance(session: Session, ablation: Job) -> None:
 
 def _probes_to_come(session: Session, ablation: Job, children: Sequence[Job]) -> list[Job]:
     """Queue the probes of models that are there by now."""
-    probed = {child.model_id for child in children if child.kind == PROBE}
+    probed = [child.cell for child in children if child.kind == PROBE]
     made = {
         str(child.result["model_id"]): child.cell
         for child in children
-        if child.kind == PRETRAIN and child.status == "succeeded" and child.result
+        if child.kind == PRETRAIN and child.status == "succeeded" and child.result and child.cell not in probed
     }
+    kept = select(Model.id).where(Model.id.in_(made)).with_for_update(key_share=True, read=True)  # until they are named
+    still_there = set(session.scalars(kept))
     recipe = ablation.recipe["probe"]
     return [
         _submit(session, ablation, PROBE, recipe, cell, model_id)
         for model_id, cell in made.items()
-        if model_id not in probed
+        if model_id in still_there
     ]
 
 
@@ -104,9 +147,10 @@ def _end(session: Session, ablation: Job, children: Sequence[Job]) -> None:
     if ablation.status == "cancelling":
         jobs.cancel(session, ablation)
         return
-    table = table_of(AblationRecipe.model_validate(ablation.recipe), children)
+    table = table_of(AblationRecipe.model_validate(ablation.recipe), children, is_final=True)
     if table["num_missing"] == _num_runs(ablation):
-        causes = {child.error["code"] for child in children if child.error} or {"cancelled"}
+        missing = [run for cell in table["cells"] for run in cell["missing"]]
+        causes = {run["error"]["code"] if run["error"] else run["status"] for run in missing}
         jobs.fail(session, ablation, "nothing_measured", f"none of its runs succeeded: {', '.join(sorted(causes))}")
     else:
         jobs.succeed(session, ablation, table)

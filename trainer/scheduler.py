@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
+from service.core.db import AWAY
 from service.core.queue import RUN_PLACEMENT, node_queue
 from service.core.settings import Settings
 from service.core.tables import Node, Placement
@@ -49,7 +50,8 @@ class Scheduler:
                     self._let_go_when_frozen(connection)
                     self._lead(connection, stopping)
             except (DBAPIError, NoConnection) as error:
-                logger.warning("scheduler without database", error=str(error.__cause__ or error))
+                what = "scheduler without database" if isinstance(error, AWAY) else "scheduler begins again"
+                logger.warning(what, error=str(error.__cause__ or error))
                 stopping.wait(RETRY_SECONDS)
 
     def _lead(self, connection: Connection, stopping: threading.Event) -> None:
@@ -72,14 +74,13 @@ class Scheduler:
             return bool(connection.scalar(select(func.pg_try_advisory_lock(LOCK))))
 
     def tick(self, connection: Connection) -> None:
-        """Take back, place, tell the nodes: each a transaction of its own."""
+        """Take back, place, tell the nodes: each in transactions of its own."""
         lease_seconds = self.settings.lease_seconds
         with Session(connection) as session, session.begin():
             placement.expire_leases(session, lease_seconds=lease_seconds, max_attempts=self.settings.max_attempts)
             placement.renew_unclaimed_tokens(session)
             session.execute(delete(Node).where(~placement.is_alive(FORGET_NODE_SECONDS)))
-        with Session(connection) as session, session.begin():
-            advance_ablations(session)
+        advance_ablations(connection)
         with Session(connection) as session, session.begin():
             placing.place_jobs(session, lease_seconds=lease_seconds)
         with Session(connection) as session, session.begin():

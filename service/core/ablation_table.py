@@ -11,6 +11,7 @@ from models.ablation import AblationRecipe
 from service.core.tables import Job
 
 PRETRAIN, PROBE = "pretrain", "linear_probe"
+MODEL_DELETED = {"code": "model_deleted", "message": "its model was deleted before it was probed"}
 FIGURES = ("top1", "confidence_interval", "num_test", "test_split", "held_out_top1")  # of a probe's result
 
 
@@ -20,8 +21,8 @@ def children_of(session: Session, ablation_id: str) -> Sequence[Job]:
     return session.scalars(children.execution_options(populate_existing=True)).all()
 
 
-def table_of(recipe: AblationRecipe, children: Sequence[Job]) -> dict[str, Any]:
-    """What the children measured: a row a combination, in the grid's order, and what is missing.
+def table_of(recipe: AblationRecipe, children: Sequence[Job], *, is_final: bool = False) -> dict[str, Any]:
+    """What the children measured: a row a combination, in the grid's order, and what is missing; `is_final` at its end.
 
     {"fields": {field: values}, "cells": [{"values", "runs": [{"seed", "top1", "confidence_interval", "num_test",
     "test_split", "held_out_top1", "measures", "job_id", "probe_job_id", "model_id"}], "missing": [{"seed", "job_id",
@@ -30,7 +31,7 @@ def table_of(recipe: AblationRecipe, children: Sequence[Job]) -> dict[str, Any]:
     null for a single run. `best` are the values of the highest mean on the training images that the probes held out:
     a choice that the test images have no part in. It is null where the probes' protocol holds none out.
     """
-    cells = [_cell(values, recipe.seeds, _of(values, children)) for values in recipe.cells()]
+    cells = [_cell(values, recipe.seeds, _of(values, children), is_final) for values in recipe.cells()]
     return {
         "fields": recipe.grid,
         "cells": cells,
@@ -51,7 +52,12 @@ def _of(values: dict[str, Any], children: Sequence[Job]) -> list[Job]:
     return [child for child in children if child.cell and child.cell["values"] == values]
 
 
-def _cell(values: dict[str, Any], seeds: Sequence[int], children: Sequence[Job]) -> dict[str, Any]:
+def _cell(
+    values: dict[str, Any],
+    seeds: Sequence[int],
+    children: Sequence[Job],
+    is_final: bool,  # noqa: FBT001  # handed on
+) -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
     missing: list[dict[str, Any]] = []
     for seed in seeds:
@@ -63,7 +69,9 @@ def _cell(values: dict[str, Any], seeds: Sequence[int], children: Sequence[Job])
             figures = {name: last.result.get(name) for name in FIGURES}
             runs.append({**run, **figures, "measures": measures})
         elif last is not None:
-            missing.append({"seed": seed, "job_id": last.id, "status": last.status, "error": last.error})
+            was_deleted = is_final and last.status == "succeeded"  # pretraining that no probe can follow
+            error = MODEL_DELETED if was_deleted else last.error
+            missing.append({"seed": seed, "job_id": last.id, "status": last.status, "error": error})
     top1 = [run["top1"] for run in runs]
     held_out = [run["held_out_top1"] for run in runs if run["held_out_top1"] is not None]
     return {

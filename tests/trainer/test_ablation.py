@@ -1,6 +1,7 @@
 """Ablations go on by their children, whoever looks at them and whatever is lost."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import select
 from models.ablation import AblationRecipe
 from service.core import jobs
 from service.core.db import Database
-from service.core.tables import Job
+from service.core.tables import Job, Model
 from tests.trainer.job_plane import add_dataset, add_model, add_node, events, get, place, statuses, submit
 from trainer.ablation import advance_ablations
 
@@ -26,8 +27,8 @@ def ablation(database: Database) -> str:
 
 def look(database: Database) -> None:
     """One look of a leader."""
-    with database.transaction() as session:
-        advance_ablations(session)
+    with database.engine.connect() as connection:
+        advance_ablations(connection)
 
 
 def children(database: Database, ablation: str, kind: str = "pretrain", *statuses: str) -> list[Job]:
@@ -195,3 +196,96 @@ def test_the_parts_belong_to_the_trace_of_the_whole(database: Database) -> None:
     ablation = submit(database, "ablation", dataset_id=add_dataset(database), **fields)
     look(database)
     assert [child.traceparent for child in children(database, ablation)] == ["00-trace-span-01"] * 4
+
+
+def delete_model(database: Database, model_id: str | None) -> None:
+    """As DELETE /v1/models/{id} does, which refuses it only while an unfinished job names the model."""
+    with database.transaction() as session:
+        session.delete(session.get_one(Model, model_id))
+
+
+def test_a_model_that_is_deleted_after_its_probe_is_not_probed_again(database: Database, ablation: str) -> None:
+    """What was measured stays in the table."""
+    look(database)
+    first, second, *_ = children(database, ablation)
+    train(database, first)
+    look(database)
+    (probed,) = children(database, ablation, "linear_probe")
+    probe(database, probed, 0.5)
+    look(database)
+    delete_model(database, probed.model_id)
+    train(database, second)
+    look(database)
+    assert [child.cell for child in children(database, ablation, "linear_probe")] == [first.cell, second.cell]
+    for child in children(database, ablation, "pretrain", "queued"):
+        fail(database, child)
+    probe(database, children(database, ablation, "linear_probe")[1], 0.7)
+    look(database)
+    job = get(database, ablation)
+    assert job.result is not None
+    runs = job.result["cells"][0]["runs"]
+    assert [(run["top1"], run["model_id"]) for run in runs] == [(0.5, None), (0.7, f"mdl_of_{second.id}")]
+
+
+def test_a_model_that_is_deleted_before_its_probe_is_missing(database: Database, ablation: str) -> None:
+    """The table says why; the others are probed."""
+    look(database)
+    first, *others = children(database, ablation)
+    train(database, first)
+    delete_model(database, f"mdl_of_{first.id}")
+    for child in others:
+        train(database, child)
+    look(database)
+    probes = children(database, ablation, "linear_probe")
+    assert [child.cell for child in probes] == [child.cell for child in others]
+    for child in probes:
+        probe(database, child, 0.5)
+    look(database)
+    job = get(database, ablation)
+    assert job.result is not None
+    (missing,) = job.result["cells"][0]["missing"]
+    assert (missing["job_id"], missing["error"]["code"]) == (first.id, "model_deleted")
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_an_ablation_whose_model_was_deleted_is_resumed_without_its_probe(database: Database, num_seeds: int) -> None:
+    """The other runs are done; where there is none, it ends all the same."""
+    recipe = AblationRecipe.model_validate({"grid": {"loss.temperature": [1.0]}, "seeds": list(range(num_seeds))})
+    fields = {"recipe": recipe.model_dump(mode="json")}
+    ablation = submit(database, "ablation", dataset_id=add_dataset(database), **fields)
+    look(database)
+    first, *others = children(database, ablation)
+    train(database, first)
+    look(database)
+    with database.transaction() as session:
+        jobs.request_cancel(session, ablation)
+    look(database)
+    delete_model(database, f"mdl_of_{first.id}")
+    with database.transaction() as session:
+        jobs.resume(session, ablation)
+    look(database)
+    for child in others:
+        train(database, child)
+        look(database)
+        probe(database, children(database, ablation, "linear_probe", "queued")[0], 0.5)
+    look(database)
+    job = get(database, ablation)
+    if others:
+        assert job.result is not None
+        assert (job.result["cells"][0]["mean"], job.result["num_missing"]) == (0.5, 1)
+    else:
+        assert job.error == {"code": "nothing_measured", "message": "none of its runs succeeded: cancelled"}
+
+
+def test_an_ablation_that_cannot_go_on_fails_alone(database: Database, ablation: str) -> None:
+    """Such as one that another release stored: what comes behind it goes on."""
+    recipe = {"grid": {"no.such.field": [1, 2]}, "seeds": [0], "base": {}, "probe": {}}
+    broken = submit(database, "ablation", dataset_id=get(database, ablation).dataset_id, recipe=recipe)
+    with database.transaction() as session:
+        session.get_one(Job, broken).priority_at = get(database, ablation).priority_at - timedelta(seconds=1)
+    look(database)
+    job = get(database, broken)
+    assert job.error is not None
+    assert (job.status, job.error["code"]) == ("failed", "broken")
+    assert "no.such.field" in job.error["message"]
+    assert get(database, ablation).status == "running"
