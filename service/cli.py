@@ -81,7 +81,7 @@ def _settings_naming(*names: str) -> Settings:
 
 @app.command()
 def up(
-    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept. [default: simclr-data]")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.", show_default="simclr-data")] = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     *,

@@ -12,11 +12,10 @@ from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.exc import ProgrammingError
 
+from service.commands.output import ID_WIDTH, Column, show_list
 from service.core.db import AWAY, Database
 from service.core.errors import ServiceError
 from service.core.keys import SCOPES, create_key, revoke_key
@@ -30,7 +29,7 @@ UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 
 keys = typer.Typer(help="API keys, on the machine that has the database.", no_args_is_help=True)
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the `simclr up` that runs. [default: simclr-data]")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the `simclr up` that runs.", show_default="simclr-data")]
 
 
 @keys.command("create")
@@ -38,7 +37,9 @@ def create(
     name: Annotated[str, typer.Option(help="To tell it apart.")],
     scopes: Annotated[str, typer.Option(help=f"Some of {', '.join(SCOPES)}, with commas; admin includes all.")],
     tenant: Annotated[str, typer.Option(help="Whose; a new name is a new tenant.")] = DEFAULT_TENANT,
-    expires: Annotated[str | None, typer.Option(help="After how long, such as 90d or 12h. [default: never]")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="After how long, such as 90d or 12h.", show_default="never")
+    ] = None,
     limits: Annotated[str | None, typer.Option(help='JSON, such as {"images": 10000, "jobs": 5}.')] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -61,16 +62,27 @@ def list_keys(
     tenant: Annotated[str | None, typer.Option(help="Only its keys.")] = None, data_dir: DataDir = None
 ) -> None:
     """List the keys of all tenants, newest first."""
-    titles = ("id", "tenant", "name", "prefix", "scopes", "expires", "revoked", "last used")
     with _connected(data_dir) as database, database.transaction() as session:
         statement = select(ApiKey).order_by(ApiKey.id.desc())
         found = session.scalars(statement.where(ApiKey.tenant == tenant) if tenant else statement).all()
-    table = Table(*titles)
-    for key in found:
-        instants = (key.expires_at, key.revoked_at, key.last_used_at)
-        shown = [f"{instant:%Y-%m-%d %H:%M}" if instant else "" for instant in instants]
-        table.add_row(key.id, key.tenant, key.name, key.prefix, ", ".join(key.scopes), *shown)
-    Console().print(table)
+    columns = [
+        Column("id", "id", ID_WIDTH),
+        *(Column(title, title) for title in ("tenant", "name", "prefix", "scopes")),
+    ]
+    instants = [Column(title, title) for title in ("expires", "revoked", "last used")]
+    show_list((_row(key) for key in found), [*columns, *instants], len(found))
+
+
+def _row(key: ApiKey) -> dict[str, str]:
+    instants = {"expires": key.expires_at, "revoked": key.revoked_at, "last used": key.last_used_at}
+    about = {
+        "id": key.id,
+        "tenant": key.tenant,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": ", ".join(key.scopes),
+    }
+    return about | {title: f"{instant:%Y-%m-%d %H:%M}" for title, instant in instants.items() if instant}
 
 
 @keys.command("revoke")

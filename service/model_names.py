@@ -39,7 +39,7 @@ class ModelNames:
     """Looks names up, for one event loop."""
 
     def __init__(self, engine: Engine) -> None:
-        self._url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        _, self._parameters = engine.dialect.create_connect_args(engine.url)
         self._connection: psycopg.AsyncConnection[tuple[str, str]] | None = None
         self._connecting = asyncio.Lock()
 
@@ -66,7 +66,9 @@ class ModelNames:
     async def _connected(self) -> psycopg.AsyncConnection[tuple[str, str]]:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
-                self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **CONNECTION)
+                self._connection = await psycopg.AsyncConnection.connect(
+                    autocommit=True, **self._parameters, **CONNECTION
+                )
             return self._connection
 
     async def close(self) -> None:

@@ -28,8 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    """A folder for the session's servers; pytest's own would outlive the session."""
-    with tempfile.TemporaryDirectory(prefix="simclr-tests-") as folder:
+    """A folder for the session's servers, with a space as people have it; pytest's own would outlive the session."""
+    with tempfile.TemporaryDirectory(prefix="simclr tests ") as folder:
         yield Path(folder)
 
 

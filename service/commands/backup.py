@@ -31,12 +31,12 @@ from service.stages import Stages, progress_on
 MAX_SHOWN = 20
 console = Console(width=None if sys.stdout.isatty() else 160)
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded service. [default: simclr-data]")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded service.", show_default="simclr-data")]
 
 
 def backup(
     to: Annotated[Path, typer.Argument(metavar="TO", help="A folder, the same each time: it grows by what is new.")],
-    keep: Annotated[int | None, typer.Option(min=1, help="Keep so many backups in it. [default: all]")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Keep so many backups in it.", show_default="all")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Write all of the service, rows and blobs, as it is at one moment; it goes on meanwhile.
@@ -57,7 +57,7 @@ def backup(
 
 def restore(
     source: Annotated[Path, typer.Argument(metavar="FROM", help="The folder that `simclr backup` wrote into.")],
-    at: Annotated[str | None, typer.Option(help="Which of its snapshots. [default: the newest]")] = None,
+    at: Annotated[str | None, typer.Option(help="Which of its snapshots.", show_default="the newest")] = None,
     *,
     replace: Annotated[bool, typer.Option("--replace", help="Delete all rows that the target has.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify the backup, and only say what would be.")] = False,

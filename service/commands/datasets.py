@@ -7,7 +7,7 @@ import typer
 
 from service.commands.connection import LOCAL, Url, connected
 from service.commands.ids import DatasetId
-from service.commands.output import Column, Limit, show, show_list
+from service.commands.output import ID_WIDTH, Column, Limit, show, show_list
 
 app = typer.Typer(help="Images to train on.", no_args_is_help=True)
 
@@ -15,7 +15,7 @@ app = typer.Typer(help="Images to train on.", no_args_is_help=True)
 @app.command("add")
 def add_dataset(
     archive: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="zip, tar, tar.gz or tar.zst")],
-    name: Annotated[str | None, typer.Option(help="Default: the file's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="To tell it apart.", show_default="the file's name")] = None,
     on_invalid: Annotated[
         Literal["reject", "skip"], typer.Option(help="A file that is no image: `reject` all, or `skip` it.")
     ] = "reject",
@@ -32,7 +32,12 @@ def add_dataset(
 @app.command("list")
 def list_datasets(limit: Limit = 20, url: Url = LOCAL) -> None:
     """List the data sets, newest first."""
-    columns = [Column("id", "id"), Column("name", "name"), Column("status", "status"), Column("images", "num_images")]
+    columns = [
+        Column("id", "id", ID_WIDTH),
+        Column("name", "name"),
+        Column("status", "status"),
+        Column("images", "num_images"),
+    ]
     with connected(url) as client:
         show_list(client.pages("/v1/datasets"), columns, limit)
 

@@ -18,7 +18,7 @@ from service.saving import whole_file
 
 Sources = Annotated[list[Path], typer.Argument(metavar="IMAGE...", exists=True, help="Images, folders or archives.")]
 Out = Annotated[Path | None, typer.Option(dir_okay=False, help="NumPy file, a row for each image in this order.")]
-ModelName = Annotated[str | None, typer.Option(help="Id or alias. [default: the model in production]")]
+ModelName = Annotated[str | None, typer.Option(help="Id or alias.", show_default="the model in production")]
 Layer = Annotated[str, typer.Option(help="h, or another layer that the model exports.")]
 
 

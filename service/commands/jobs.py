@@ -11,7 +11,7 @@ from service.client import JSON, Client, Job, ReportForm
 from service.commands import output
 from service.commands.connection import LOCAL, Url, connected
 from service.commands.ids import JobId, id_of
-from service.commands.output import Column, Limit, show, show_list
+from service.commands.output import ID_WIDTH, Column, Limit, show, show_list
 from service.saving import write_whole
 
 KINDS = "pretrain, finetune, linear_probe, knn_probe, layer_sweep, transform_probe, export, ablation, index or map"
@@ -47,7 +47,12 @@ def start_job(
 @app.command("list")
 def list_jobs(limit: Limit = 20, url: Url = LOCAL) -> None:
     """List the jobs, newest first."""
-    columns = [Column("id", "id"), Column("kind", "kind"), Column("status", "status"), Column("created", "created_at")]
+    columns = [
+        Column("id", "id", ID_WIDTH),
+        Column("kind", "kind"),
+        Column("status", "status"),
+        Column("created", "created_at"),
+    ]
     with connected(url) as client:
         show_list(client.pages("/v1/jobs"), columns, limit)
 

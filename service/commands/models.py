@@ -4,7 +4,7 @@ import typer
 
 from service.commands.connection import LOCAL, Url, connected
 from service.commands.ids import ModelId
-from service.commands.output import Column, Limit, show, show_list
+from service.commands.output import ID_WIDTH, Column, Limit, show, show_list
 
 app = typer.Typer(help="Exported encoders.", no_args_is_help=True)
 
@@ -13,8 +13,8 @@ app = typer.Typer(help="Exported encoders.", no_args_is_help=True)
 def list_models(limit: Limit = 20, url: Url = LOCAL) -> None:
     """List the models, newest first."""
     columns = [
-        Column("id", "id"),
-        Column("job", "job_id"),
+        Column("id", "id", ID_WIDTH),
+        Column("job", "job_id", ID_WIDTH),
         Column("parity", "parity_cosine"),
         Column("made", "created_at"),
     ]

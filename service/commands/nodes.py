@@ -1,7 +1,7 @@
 """`simclr nodes`."""
 
 from service.commands.connection import LOCAL, Url, connected
-from service.commands.output import Column, show_list
+from service.commands.output import ID_WIDTH, Column, show_list
 
 
 def nodes(url: Url = LOCAL) -> None:
@@ -17,4 +17,6 @@ def nodes(url: Url = LOCAL) -> None:
             }
             for node in client.get("/v1/system")["nodes"]
         ]
-        show_list(iter(rows), [Column(title, title) for title in titles], len(rows))
+        show_list(
+            iter(rows), [Column(title, title, ID_WIDTH if title == "running" else None) for title in titles], len(rows)
+        )

@@ -30,10 +30,10 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 Folder = Annotated[Path, typer.Argument(metavar="DIR", exists=True, help="Folder or archive of images.")]
 DataDir = Annotated[Path, typer.Option(help="Where the service keeps its data, if it has to be started.")]
 Preset = Annotated[
-    str | None, typer.Option(help="Of `GET /v1/recipes`. [default: what suits the images and the machine]")
+    str | None, typer.Option(help="Of `GET /v1/recipes`.", show_default="what suits the images and the machine")
 ]
 Minutes = Annotated[float, typer.Option(min=0.001, help="About how long to pretrain.")]
-Collection = Annotated[str | None, typer.Option(help="For the images. [default: the folder's name]")]
+Collection = Annotated[str | None, typer.Option(help="For the images.", show_default="the folder's name")]
 
 
 def train(
