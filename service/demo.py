@@ -86,7 +86,12 @@ def running_service(data_dir: Path, port: int) -> Iterator[str]:
     """The embedded stack for as long as the demo runs; its address."""
     up = [sys.executable, "-P", "-m", "service.cli", "up", "--data-dir", str(data_dir), "--port", str(port)]
     command = child_command(up, on_parent_death=signal.SIGTERM)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # our own module
+    process = subprocess.Popen(  # noqa: S603  # our own module
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us, who cancel and stop it
+    )
     try:
         assert process.stdout
         for line in process.stdout:

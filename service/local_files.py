@@ -48,7 +48,12 @@ def read_images(source: Path) -> Iterator[LocalImage]:
         members = _zip_members(source)
     else:
         members = _tar_members(source)
-    return (LocalImage(PurePosixPath(name), content) for name, content in members)
+    return (LocalImage(PurePosixPath(readable(name)), content) for name, content in members)
+
+
+def readable(name: str) -> str:
+    """A file's name that can be sent and printed: bytes that aren't UTF-8 become replacement characters."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def batches(

@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from service.client import JSON, ReadyDataset
+from service.client import JSON, ApiError, ReadyDataset
 from service.client.results import Hit
 from service.local_files import read_images
 from service.production import PRODUCTION
+from service.stages import StageFailed
 from service.walk import Walk, num_training_images
 
 # images/s, as each preset says of the machine it is for: cpu-small of a core, the others of a GPU.
@@ -83,7 +84,11 @@ def train(walk: Walk, source: Path, dataset: ReadyDataset, planned: Plan) -> Tra
     model_id = job["result"]["model_id"]
     walk.client.set_alias(PRODUCTION, model_id)
     num_images = dataset["num_images"] + dataset["num_duplicates"]
-    stored = walk.store_images(read_images(source), num_images)
+    try:
+        stored = walk.store_images(read_images(source), num_images)
+    except (ApiError, StageFailed) as error:
+        go_on = f"simclr images add DIR --collection {walk.collection}"
+        raise StageFailed(f"{error}\nThe model is trained and serves; `{go_on}` needs no other training") from error
     query = stored[0]
     assert query["id"] is not None
     hits = walk.client.get_neighbors(query["id"], k=NUM_HITS, collection=walk.collection)

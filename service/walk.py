@@ -23,7 +23,12 @@ class Walk:
         """Submit a job and show it until it succeeded."""
         with self.stages.stage(stage, text) as update:
             job = self.client.submit(kind, **fields)
-            return self.client.wait_for_job(job["id"], job_progress(update))
+            try:
+                return self.client.wait_for_job(job["id"], job_progress(update))
+            except KeyboardInterrupt:  # else the next one would wait behind it
+                self.client.cancel_job(job["id"])
+                self.stages.progress.console.print(f"{job['id']} is cancelled")
+                raise
 
     def upload_dataset(self, archive: Path) -> ReadyDataset:
         """Upload, validate and pack the images."""

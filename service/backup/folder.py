@@ -39,6 +39,8 @@ class BackupFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder, which is made if there is none, for one writer. Raises NotWritten where another has it."""
+        if self.path.exists() and not (self.path.is_dir() and self._is_ours()):
+            raise NotWritten(f"{self.path} is there and is no backup: name a new or empty folder")
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -50,6 +52,9 @@ class BackupFolder:
             yield
         finally:
             os.close(descriptor)
+
+    def _is_ours(self) -> bool:
+        return any((self.path / name).exists() for name in ("lock", "snapshots")) or not any(self.path.iterdir())
 
     def _sweep(self) -> None:
         """Remove what a writer that was killed has left."""

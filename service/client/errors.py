@@ -21,7 +21,8 @@ class ApiError(Exception):
 
     def __init__(self, status: int, code: str, detail: str, errors: Mapping[str, str] | None = None) -> None:
         self.errors = dict(errors or {})
-        fields = "; ".join(f"{field}: {message}" for field, message in self.errors.items())
+        unsaid = {field: message for field, message in self.errors.items() if message not in detail}
+        fields = "; ".join(f"{field}: {message}" for field, message in unsaid.items())
         self.detail = f"{detail}: {fields}" if fields else detail
         super().__init__(f"{self.detail} ({status} {code})")
         self.status = status

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from service.local_files import LocalImage, batches
+from service.local_files import LocalImage, batches, readable
 
 SentImage = Path | str | bytes | tuple[str, bytes]  # a file or its path, the content of one, or a name and the content
 Progress = Callable[[int, int], None]  # what is done, of how much
@@ -14,7 +14,7 @@ def named(image: SentImage) -> tuple[str, bytes]:
     """An image's file name and content; a file is read now. Raises TypeError for what is no image."""
     match image:
         case Path() | str():
-            return Path(image).name, Path(image).read_bytes()
+            return readable(Path(image).name), Path(image).read_bytes()
         case bytes():
             return "image", image
         case (str(), bytes()):

@@ -53,15 +53,18 @@ def list_images(
 
 @app.command("export")
 def export_images(
-    file: Annotated[Path, typer.Argument(help="Where to write; .arrow for an Arrow stream, else Parquet.")],
+    file: Annotated[Path, typer.Argument(help="Where to write: a .parquet or .arrow file.")],
     collection: str = "default",
     layer: Annotated[str | None, typer.Option(help="With the vectors of this layer, such as h.")] = None,
     url: Url = LOCAL,
 ) -> None:
     """Write what a collection says of its images to a file."""
-    query = {"format": "arrow" if file.suffix == ".arrow" else "parquet"} | ({"layer": layer} if layer else {})
     with connected(url) as client:
+        if file.suffix not in {".parquet", ".arrow"}:
+            raise ValueError(f"{file}: it can be written as .parquet or .arrow")
+        query = {"format": file.suffix[1:]} | ({"layer": layer} if layer else {})
         client.export_collection(collection, file, **query)
+        output.console.print(f"wrote {file}", markup=False, soft_wrap=True)
 
 
 @app.command("import")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from service.client import JSON, Client, Job, ReportForm
+from service.client import JSON, ApiError, Client, Job, ReportForm
 from service.commands import output
 from service.commands.connection import LOCAL, Url, connected
 from service.commands.ids import JobId, id_of
@@ -38,7 +38,11 @@ def start_job(
     """
     with connected(url) as client:
         fields = {"recipe": _json("--recipe", recipe), "resources": _json("--resources", resources)}
-        job = client.submit(kind, dataset_id=dataset, model_id=model, **fields)
+        named = {"dataset_id": dataset, "model_id": model}
+        try:
+            job = client.submit(kind, **{name: id_ for name, id_ in named.items() if id_}, **fields)
+        except ApiError as error:
+            raise _with_options(error) from error
         output.console.print(f"queued {job['id']}")
         if watch:
             _watch(client, job["id"])
@@ -110,14 +114,24 @@ def report_job(
 def _summary(report: JSON) -> JSON:
     """The report's single figures, without its curves and tables."""
     job, dataset, model = report["job"], report["dataset"], report["model"]
-    result = {name: value for name, value in (job["result"] or {}).items() if not isinstance(value, dict | list)}
     return {
         **{name: job[name] for name in ("id", "kind", "status", "error")},
         "dataset": dataset and dataset["name"],
         "model": model and model["id"],
         "attempts": len(report["attempts"]),
-        "result": result,
+        "result": _scalars(job["result"] or {}),
     }
+
+
+def _scalars(result: JSON) -> JSON:
+    return {name: value for name, value in result.items() if not isinstance(value, dict | list)}
+
+
+def _with_options(error: ApiError) -> Exception:
+    """The error by the options, where it is of ids that were left out, or given needlessly."""
+    options = {"dataset_id": "--dataset", "model_id": "--model"}
+    of_options = [f"{options[field]}: {message}" for field, message in error.errors.items() if field in options]
+    return ValueError("; ".join(of_options)) if of_options else error
 
 
 def _json(option: str, text: str) -> Any:
@@ -139,4 +153,9 @@ def _watch(client: Client, job_id: str) -> None:
             )
 
         job = client.wait_for_job(job_id, update)
-    show(job["result"])
+    show(_scalars(job["result"]))
+    output.console.print(
+        f"all of it: simclr jobs show {job_id}; as a page: simclr jobs report {job_id} --html report.html",
+        soft_wrap=True,
+        highlight=False,
+    )

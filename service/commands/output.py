@@ -42,4 +42,5 @@ def show_list(items: Iterator[JSON], columns: list[Column], limit: int) -> None:
         table.add_column(column.title, overflow="fold", min_width=column.min_width)
     for item in islice(items, limit):
         table.add_row(*(Text("" if item.get(c.key) is None else str(item[c.key])) for c in columns))
-    console.print(table, width=None if console.is_terminal else PIPE_WIDTH, crop=False)
+    pipe = Console(file=console.file, width=PIPE_WIDTH, quiet=console.quiet)
+    (console if console.is_terminal else pipe).print(table)

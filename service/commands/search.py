@@ -8,6 +8,7 @@ import typer
 from service.commands.connection import LOCAL, Url, connected
 from service.commands.ids import id_of
 from service.commands.output import Column, show_list
+from service.local_files import readable
 
 
 def search(
@@ -24,7 +25,7 @@ def search(
     columns = [Column("score", "score"), Column("file", "filename"), Column("label", "label"), Column("id", "id")]
     with connected(url) as client:
         form = {"collection": collection, "k": k} | ({"filter": filter} if filter else {})
-        found = client.search_by_image(image.name, image.read_bytes(), **form)
+        found = client.search_by_image(readable(image.name), image.read_bytes(), **form)
         rows = [{**hit, "score": f"{hit['score']:.4f}"} for hit in found]
         show_list(iter(rows), columns, k)
 
@@ -40,6 +41,6 @@ def classify(
 ) -> None:
     """Say what an image shows."""
     with connected(url) as client:
-        [item] = client.classify([(image.name, image.read_bytes())], probe=probe, top_k=top_k)
+        [item] = client.classify([(readable(image.name), image.read_bytes())], probe=probe, top_k=top_k)
         rows = [{**likely, "probability": f"{likely['probability']:.4f}"} for likely in item["classes"] or []]
         show_list(iter(rows), [Column("probability", "probability"), Column("class", "name")], top_k)

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from service.commands.output import Column, show_list
 from service.core.settings import ClientSettings
 from service.demo import archive_of, running_service
 from service.instance import check_port
+from service.schemas.fields import NAME_PATTERN
 from service.stages import StageFailed, Stages, progress_on
 from service.train import Plan, Trained, collection_name, plan
 from service.train import train as run
@@ -52,6 +55,10 @@ def train(
     Example: simclr train ~/Pictures --minutes 30
     """
     with failures_told(url), tempfile.TemporaryDirectory() as temporary:
+        if collection is not None and not re.fullmatch(NAME_PATTERN, collection):
+            raise StageFailed(
+                f"--collection: up to 64 letters, digits, `.`, `_` and `-`, first a letter or digit; not {collection!r}"
+            )
         archive = archive_of(source, data_dir, Path(temporary))
         with (
             _service(url, data_dir) as (address, is_ours),
@@ -111,17 +118,24 @@ def _show(walk: Walk, trained: Trained, address: str, data_dir: Path | None) -> 
         reason = (item["error"] or {}).get("detail")
         output.console.print(f"Not stored: {item['filename']}: {reason}", markup=False)
     rows = [{**hit, "score": f"{hit['score']:.4f}"} for hit in trained.hits]
-    output.console.print(f"{trained.num_stored:,} images in the collection {walk.collection}. Like {trained.query}:")
+    found = f"{trained.num_stored:,} images in the collection {walk.collection}. Like {trained.query}:"
+    output.console.print(found, markup=False)
     show_list(iter(rows), [Column("score", "score"), Column("file", "filename"), Column("label", "label")], len(rows))
-    collection = f"--collection {walk.collection}"
-    start = [] if data_dir is None else [f"simclr up --data-dir {data_dir}"]
-    commands = [
-        *start,
-        f"simclr search PHOTO.jpg {collection}",
-        "simclr embed PHOTO.jpg --out vectors.npy",
-        f"simclr images add MORE {collection}",
-        f"simclr jobs report {trained.job_id} --html report.html",
-    ]
     when = "" if data_dir is None else ", once the first of these commands runs"
-    lines = "\n".join(f"  {command}" for command in commands)
+    lines = "\n".join(f"  {command}" for command in _commands(walk.collection, trained.job_id, address, data_dir))
     output.console.print(f"The page: {address}/{when}\nNext:\n{lines}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _commands(collection: str, job_id: str, address: str, data_dir: Path | None) -> list[str]:
+    """What to do next, as it can be typed; the first starts the service if it was started here."""
+    url = httpx.URL(address)
+    elsewhere = "" if url == httpx.URL(LOCAL) else f" --url {address}"
+    port = "" if url.port == httpx.URL(LOCAL).port else f" --port {url.port}"
+    start = [] if data_dir is None else [f"simclr up --data-dir {shlex.quote(str(data_dir))}{port}"]
+    return [
+        *start,
+        f"simclr search PHOTO.jpg --collection {collection}{elsewhere}",
+        f"simclr embed PHOTO.jpg --out vectors.npy{elsewhere}",
+        f"simclr images add MORE --collection {collection}{elsewhere}",
+        f"simclr jobs report {job_id} --html report.html{elsewhere}",
+    ]

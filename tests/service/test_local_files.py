@@ -1,6 +1,7 @@
 """A person's own folder or archive is read the same whatever it comes in."""
 
 import io
+import os
 import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -8,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 import zstandard
 
+from service.client.sending import named
 from service.local_files import LocalImage, batches, pack_folder, read_images
 
 FILES = {
@@ -96,3 +98,10 @@ def test_batches_are_bounded_by_number_and_by_size() -> None:
     cut = list(batches(images, num_images=2, num_bytes=8))
     assert [[len(image.content) for image in batch] for batch in cut] == [[1, 1], [1], [9], [1, 5], [5, 1]]
     assert [image for batch in cut for image in batch] == images
+
+
+def test_a_name_that_is_no_utf_8_can_be_sent(tmp_path: Path) -> None:
+    """As of an old archive, or of another system."""
+    (tmp_path / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"x")
+    assert [image.path.name for image in read_images(tmp_path)] == ["bad\N{REPLACEMENT CHARACTER}.jpg"]
+    assert named(tmp_path / os.fsdecode(b"bad\xff.jpg")) == ("bad\N{REPLACEMENT CHARACTER}.jpg", b"x")

@@ -9,6 +9,7 @@ from service.client.calls.jobs import get_job
 from service.client.errors import JobFailed
 from service.client.results import Dataset, Job, ReadyDataset
 from service.client.sending import CountedFile, Progress
+from service.local_files import readable
 
 POLL_SECONDS = 0.5
 
@@ -24,9 +25,9 @@ def create_dataset(
 
     `on_progress` gets the bytes sent and the bytes in all. Never sent twice: a second one would be another data set.
     """
-    form = {"name": name or archive.name, "on_invalid": on_invalid}
+    form = {"name": name or readable(archive.name), "on_invalid": on_invalid}
     with CountedFile(archive, on_progress or _untold) as file:
-        files = {"file": (archive.name, file)}
+        files = {"file": (readable(archive.name), file)}
         created: Dataset = yield Call("POST", "/v1/datasets", read_json, {"data": form, "files": files})
     return created
 

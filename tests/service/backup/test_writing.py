@@ -196,3 +196,16 @@ def test_older_ones_are_deleted_with_what_only_they_have(full: Full) -> None:
     assert backup.names() == [newest.made_at]
     kept = {path.name for path in backup.blobs.folder.glob("[0-9a-f][0-9a-f]/*")}
     assert kept == {blob.sha256 for blob in newest.blobs.values()}
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_backup_is_not_written_among_other_files(full: Full, is_folder: bool) -> None:  # noqa: FBT001  # a parameter
+    """Nor in place of one; a backup's own folder takes the next one."""
+    if is_folder:
+        full.target.mkdir()
+    other = full.target / "holiday.jpg" if is_folder else full.target
+    other.write_bytes(b"x")
+    with pytest.raises(NotWritten, match="is no backup: name a new or empty folder"):
+        full.back_up()
+    assert other.read_bytes() == b"x"
+    assert [*full.target.glob("*")] == ([other] if is_folder else [])

@@ -150,3 +150,29 @@ def test_torch_is_missing(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _without(missing: str) -> Callable[[str], Any]:
     return lambda name: None if name == missing else object()
+
+
+def test_what_is_wrong_is_said_once() -> None:
+    """The detail of a problem often names its field."""
+    assert str(ApiError(422, "x", "layer: one of h, z", {"layer": "one of h, z"})) == "layer: one of h, z (422 x)"
+    assert (
+        str(ApiError(422, "x", "a field is not valid", {"k": "too small"}))
+        == "a field is not valid: k: too small (422 x)"
+    )
+
+
+def test_an_id_that_was_left_out_is_asked_for_by_its_option(api: httpx.Client) -> None:
+    """Not by the field that it becomes."""
+    assert told(simclr("jobs", "start", "pretrain", "--url", api.base_url)).startswith("--dataset: ")
+    assert told(simclr("jobs", "start", "index", "--url", api.base_url)).startswith("--model: ")
+
+
+def test_a_list_has_at_least_a_row() -> None:
+    """The option says so."""
+    assert "--limit" in told(simclr("jobs", "list", "--limit", "-1", "--url", NOBODY))
+
+
+def test_an_export_is_of_a_form_that_is_known(tmp_path: Path) -> None:
+    """By the ending of its name."""
+    path = tmp_path / "pets.csv"
+    assert told(simclr("images", "export", path, "--url", NOBODY)).startswith(f"{path}: it can be written as .parquet")

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from service.cli import app
+from service.client import ApiError
 from service.commands import train as command
 from service.process import StartFailed
-from service.stages import StageFailed
-from service.train import choose_preset, collection_name, images_per_second, plan_epochs
+from service.stages import StageFailed, Stages, progress_on
+from service.train import Plan, choose_preset, collection_name, images_per_second, plan_epochs, train
+from service.walk import Walk
 from tests.stack import free_port
 
 
@@ -118,3 +122,72 @@ def test_a_collection_is_named_as_its_folder(tmp_path: Path) -> None:
     assert collection_name(Path("/home/me/Holiday photos (2026)")) == "Holiday-photos-2026-"
     assert collection_name(Path("/photos.zip")) == "photos"
     assert collection_name(Path("/")) == "images"
+
+
+class Client:
+    """A service that stores no image, and whose jobs end as `outcome` says."""
+
+    def __init__(self, outcome: BaseException | None = None) -> None:
+        self.outcome = outcome
+        self.cancelled: list[str] = []
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        return {"id": "job_1"}
+
+    def wait_for_job(self, job_id: str, *_: Any) -> Any:
+        if self.outcome:
+            raise self.outcome
+        return {"id": job_id, "result": {"model_id": "mdl_1"}}
+
+    def cancel_job(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+
+    def set_alias(self, *_: str) -> None:
+        pass
+
+    def add_images(self, *_: Any, **__: Any) -> Any:
+        raise ApiError(422, "invalid", "no")
+
+
+def walk(client: Any) -> Walk:
+    return Walk(client, Stages(progress_on(Console(quiet=True))), "pets")
+
+
+def test_ctrl_c_cancels_the_job() -> None:
+    """Else the next training would wait behind it."""
+    client = Client(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        walk(client).run_job("pretrain", "pretrain", "pretrain")
+    assert client.cancelled == ["job_1"]
+
+
+def test_images_that_are_not_stored_need_no_other_training(tmp_path: Path) -> None:
+    """The message says how to go on with the model."""
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    dataset: Any = {"id": "ds_1", "num_images": 1, "num_duplicates": 0}
+    with pytest.raises(StageFailed, match="trained and serves; `simclr images add DIR --collection pets`"):
+        train(walk(Client()), tmp_path, dataset, Plan({}, None))
+
+
+def test_a_collection_that_cannot_be_named_so_is_refused_at_once(tmp_path: Path) -> None:
+    """Before a service is started, let alone trained with."""
+    ended = CliRunner().invoke(app, ["train", str(tmp_path), "--collection", "a b/c", "--url", "http://127.0.0.1:1"])
+    assert ended.exit_code == 1
+    assert "--collection: up to 64 letters" in ended.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("address", "data_dir", "first", "last"),
+    [
+        ("http://127.0.0.1:8000", Path("my data"), "simclr up --data-dir 'my data'", "report.html"),
+        ("http://127.0.0.1:8123", Path("d"), "simclr up --data-dir d --port 8123", "--url http://127.0.0.1:8123"),
+        ("http://there:8000", None, "simclr search PHOTO.jpg --collection pets --url http://there:8000", "there:8000"),
+    ],
+)
+def test_what_to_do_next_is_for_the_service_that_was_used(
+    address: str, data_dir: Path | None, first: str, last: str
+) -> None:
+    """Its address, its port, its folder, as a shell takes them."""
+    commands = command._commands("pets", "job_1", address, data_dir)
+    assert commands[0] == first
+    assert commands[-1].endswith(last)
