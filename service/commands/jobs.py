@@ -141,11 +141,22 @@ def _json(option: str, text: str) -> Any:
         raise ValueError(f'{option}: JSON such as {{"preset": "cpu-small"}}, not {text!r} ({error})') from error
 
 
+def _tell_why(client: Client, job_id: str, told: set[int]) -> None:
+    """Print what a job that waits has been warned of, such as nodes that aren't there; `told` are the events' ids."""
+    for event in client.get(f"/v1/jobs/{job_id}/events")["items"]:
+        if event["type"] == "warning" and event["id"] not in told:
+            told.add(event["id"])
+            output.console.print(event["data"]["message"], style="yellow", markup=False)
+
+
 def _watch(client: Client, job_id: str) -> None:
+    told: set[int] = set()
     with Progress(console=output.console) as progress:
         bar = progress.add_task(job_id, total=None)
 
         def update(job: Job) -> None:
+            if job["status"] == "queued":
+                _tell_why(client, job_id, told)
             state = job["progress"] or {}
             loss = f"  loss {state['loss']:.3f}" if state.get("loss") is not None else ""
             progress.update(
