@@ -1,13 +1,19 @@
 """`simclr datasets`."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from service.client import Client, ReadyDataset
+from service.commands import output
 from service.commands.connection import LOCAL, Url, connected
 from service.commands.ids import DatasetId
 from service.commands.output import ID_WIDTH, Column, Limit, show, show_list
+from service.stages import Stages, job_progress, progress_on
+
+SHOWN_REJECTIONS = 20
 
 app = typer.Typer(help="Images to train on.", no_args_is_help=True)
 
@@ -19,6 +25,8 @@ def add_dataset(
     on_invalid: Annotated[
         Literal["reject", "skip"], typer.Option(help="A file that is no image: `reject` all, or `skip` it.")
     ] = "reject",
+    *,
+    watch: Annotated[bool, typer.Option(help="Wait until its images were looked at.")] = True,
     url: Url = LOCAL,
 ) -> None:
     """Upload an archive; its folders are the classes, an optional top-level train/ and test/ the splits.
@@ -26,7 +34,21 @@ def add_dataset(
     Example: simclr datasets add photos.zip --on-invalid skip
     """
     with connected(url) as client:
-        show(client.create_dataset(archive, name=name, on_invalid=on_invalid))
+        dataset = client.create_dataset(archive, name=name, on_invalid=on_invalid)
+        show(_watch(client, dataset["id"]) if watch else dataset)
+
+
+def _watch(client: Client, dataset_id: str) -> ReadyDataset:
+    output.console.print(f"uploaded {dataset_id}")
+    try:
+        with (
+            progress_on(output.console) as progress,
+            Stages(progress).stage("validate", "validate the images") as update,
+        ):
+            return client.wait_for_dataset(dataset_id, job_progress(update))
+    finally:
+        for rejected in islice(client.pages(f"/v1/datasets/{dataset_id}/rejected"), SHOWN_REJECTIONS):
+            output.console.print(f"Rejected: {rejected['name']}: {rejected['detail']}", markup=False, soft_wrap=True)
 
 
 @app.command("list")

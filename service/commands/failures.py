@@ -40,5 +40,5 @@ def failures_told(url: str) -> Iterator[None]:
 
 
 def _fail(message: str, error: Exception) -> None:
-    output.console.print(message, style="red", markup=False)
+    output.console.print(message, style="red", markup=False, soft_wrap=True)
     raise typer.Exit(1) from error
