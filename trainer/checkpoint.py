@@ -46,7 +46,17 @@ def load_newest_checkpoint(folder: Path, device: torch.device, ranks: Ranks = AL
 
 def _newest_content(folder: Path) -> bytes | None:
     for manifest_path in sorted(folder.glob("step-*.json"), reverse=True):
-        content = manifest_path.with_suffix(".pt").read_bytes()
-        if hashlib.sha256(content).hexdigest() == json.loads(manifest_path.read_text())["sha256"]:
+        content = _whole_content(manifest_path)
+        if content is not None:
             return content
     return None
+
+
+def _whole_content(manifest_path: Path) -> bytes | None:
+    """The state that a manifest names; None if it, or the manifest, is lost or not what was written."""
+    try:
+        sha256 = json.loads(manifest_path.read_bytes())["sha256"]
+        content = manifest_path.with_suffix(".pt").read_bytes()
+    except (FileNotFoundError, ValueError, LookupError, TypeError):  # no state, no JSON, or JSON of something else
+        return None
+    return content if hashlib.sha256(content).hexdigest() == sha256 else None

@@ -1,7 +1,9 @@
 """Checkpoints are verified when read, fall back when damaged, and only two are kept."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from trainer.checkpoint import load_newest_checkpoint, save_checkpoint
@@ -35,6 +37,30 @@ def test_a_flipped_bit_falls_back_to_the_older_state(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+    state = load_newest_checkpoint(tmp_path, CPU)
+    assert state is not None
+    assert state["step"] == 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda manifest: manifest.with_suffix(".pt").unlink(),
+        lambda manifest: manifest.write_bytes(bytes(80)),
+        lambda manifest: manifest.write_bytes(b"\xff\xfe\xfd"),
+        lambda manifest: manifest.write_text("{}"),
+        lambda manifest: manifest.write_text("[]"),
+        lambda manifest: manifest.write_text("7"),
+    ],
+    ids=["no state", "zeros", "no text", "no sum", "a list", "a number"],
+)
+def test_what_is_lost_or_unreadable_falls_back_to_the_older_state(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """A manifest whose state is missing, or that is no manifest itself, counts as little as a flipped bit."""
+    for step in (5, 10):
+        save_checkpoint(tmp_path, step, {})
+    damage(tmp_path / "step-00000010.json")
     state = load_newest_checkpoint(tmp_path, CPU)
     assert state is not None
     assert state["step"] == 5
