@@ -68,7 +68,7 @@ def create_dataset(
     dataset_id = new_id("ds")
     folder = f"datasets/{dataset_id}"
     with (
-        stored_upload(storage, folder, "archive", form.file.file) as (key, sha256),
+        stored_upload(storage, folder, "archive", form.file.file) as archive,
         database.transaction() as session,
     ):
         dataset = Dataset(
@@ -76,13 +76,14 @@ def create_dataset(
             name=form.name,
             on_invalid=form.on_invalid,
             archive_name=_displayed(form.file.filename),
-            archive_key=key,
-            archive_sha256=sha256,
+            archive_key=archive.key,
+            archive_sha256=archive.sha256,
         )
         session.add(dataset)
         session.flush()
         jobs.submit(session, kind="ingest", recipe=recipe.model_dump(), dataset_id=dataset_id)
         [created_dataset] = describe_datasets(session, [dataset])
+        archive.settle()
     response.headers["Location"] = f"/v1/datasets/{dataset_id}"
     return created_dataset
 

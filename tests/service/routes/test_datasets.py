@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from service.core import jobs
 from service.core.db import Database
@@ -126,6 +129,25 @@ def test_a_failing_database_leaves_no_file(
     assert upload(api).status_code == 500
     assert stored(api_settings) == []
     assert api.get("/v1/datasets").json()["items"] == []
+
+
+def test_a_commit_whose_answer_is_lost_keeps_the_archive(
+    api: httpx.Client, api_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503, but the rows are there: the archive that they name is still in storage."""
+    submit = jobs.submit
+
+    def lose(_: Session) -> None:
+        raise OperationalError("COMMIT", None, ConnectionError("the server closed the connection"))
+
+    def submit_and_lose(session: Session, **named: Any) -> Job:
+        event.listen(session, "after_commit", lose)
+        return submit(session, **named)
+
+    monkeypatch.setattr("service.core.jobs.submit", submit_and_lose)
+    assert upload(api).status_code == 503
+    [dataset] = api.get("/v1/datasets").json()["items"]
+    assert [(path.parent.name, path.read_bytes()) for path in stored(api_settings)] == [(dataset["id"], ARCHIVE)]
 
 
 def test_an_empty_archive_is_accepted_for_validation(api: httpx.Client) -> None:
