@@ -28,9 +28,11 @@ from service.core.settings import Settings
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
-PARTIAL_SECONDS = 24 * 3600  # no upload takes longer
+PARTIAL_SECONDS = 24 * 3600  # no upload or download takes longer
 RETRY_AFTER_SECONDS = 5
 CONNECT_SECONDS = 2  # that an object storage may take to accept a connection
+SILENCE_SECONDS = 30  # that it may send nothing for, to take a part of an upload among it: 5 MiB
+PARTS_AT_ONCE = 2  # of an upload: they share the link, which needs 350 kB/s for both to arrive within SILENCE_SECONDS
 RETRIES: "RetryConfig" = {
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=5),
@@ -194,21 +196,23 @@ class ObjectStorage:
             client_options={
                 "allow_http": options.get("endpoint", "").startswith("http://"),
                 "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+                "read_timeout": timedelta(seconds=SILENCE_SECONDS),
+                "timeout": timedelta(seconds=PARTIAL_SECONDS),  # of a whole download; by default 30 s
             },
             retry_config=RETRIES,
         )
 
     @_failure_is_unavailable()
     def put(self, key: str, content: bytes) -> None:
-        obstore.put(self.store, key, content)
+        obstore.put(self.store, key, content, max_concurrency=PARTS_AT_ONCE)
 
     @_failure_is_unavailable()
     def put_file(self, key: str, source: Path) -> None:
-        obstore.put(self.store, key, source)
+        obstore.put(self.store, key, source, max_concurrency=PARTS_AT_ONCE)
 
     @_failure_is_unavailable()
     def put_stream(self, key: str, source: BinaryIO) -> None:
-        obstore.put(self.store, key, source)
+        obstore.put(self.store, key, source, max_concurrency=PARTS_AT_ONCE)
 
     @_failure_is_unavailable()
     def get(self, key: str) -> bytes:

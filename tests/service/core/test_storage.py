@@ -7,10 +7,11 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
-from threading import Thread
+from threading import Event, Lock, Thread
 from types import SimpleNamespace
 
 import boto3
@@ -244,6 +245,105 @@ def test_an_object_storage_that_does_not_accept_is_unavailable_soon() -> None:
         with pytest.raises(Unavailable):
             storage.get("key")
     assert CONNECT_SECONDS <= time.monotonic() - started_at < 5 + 2 * CONNECT_SECONDS
+
+
+PIECE = 2**20
+STALL_SECONDS = 6
+
+
+@contextmanager
+def _slow_storage(*, pause_seconds: float, stalls_at: int | None = None) -> Iterator[str]:
+    """The endpoint of a storage behind a link that carries a piece in each pause, one of them after STALL_SECONDS."""
+    link, over = Lock(), Event()
+    pieces = count()
+
+    def carry() -> None:
+        with link:
+            over.wait(STALL_SECONDS if next(pieces) == stalls_at else pause_seconds)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._begin(num_bytes=8 * PIECE)
+            with suppress(OSError):  # the client may have given up
+                for _ in range(8):
+                    carry()
+                    self.wfile.write(bytes(PIECE))
+
+        def do_POST(self) -> None:
+            tag = "CompleteMultipartUploadResult" if "uploadId" in self.path else "InitiateMultipartUploadResult"
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer = f"<{tag}><Bucket>b</Bucket><Key>k</Key><UploadId>1</UploadId><ETag>1</ETag></{tag}>".encode()
+            self._begin(num_bytes=len(answer))
+            self.wfile.write(answer)
+
+        def do_PUT(self) -> None:
+            with suppress(OSError):
+                for _ in range(int(self.headers["Content-Length"]) // PIECE):
+                    carry()
+                    self.rfile.read(PIECE)
+                self._begin(num_bytes=0)
+
+        def do_DELETE(self) -> None:
+            self._begin(num_bytes=0)
+
+        def _begin(self, num_bytes: int) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(num_bytes))
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        over.set()
+        server.shutdown()
+        thread.join()
+
+
+def _impatient(endpoint: str, monkeypatch: pytest.MonkeyPatch, *, silence_seconds: float) -> ObjectStorage:
+    monkeypatch.setattr("service.core.storage.SILENCE_SECONDS", silence_seconds)
+    return ObjectStorage("s3://simclr/tests", {"endpoint": endpoint, **CREDENTIALS})
+
+
+def test_a_slow_download_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only silence ends it: what goes on arriving may take longer, up to a day."""
+    with _slow_storage(pause_seconds=0.15) as endpoint:
+        storage = _impatient(endpoint, monkeypatch, silence_seconds=0.8)
+        assert storage.fetch("key", tmp_path / "target").stat().st_size == 8 * PIECE  # in 1.2 s
+    options = storage.store.client_options
+    assert options is not None
+    assert options["timeout"] == "1day"
+
+
+def test_a_slow_upload_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few of its parts share the link, so each arrives within the time that one has, however many there are."""
+    (tmp_path / "source").write_bytes(bytes(40 * PIECE))
+    with _slow_storage(pause_seconds=0.05) as endpoint, (tmp_path / "source").open("rb") as source:
+        storage = _impatient(endpoint, monkeypatch, silence_seconds=1.2)
+        storage.put_stream("key", source)  # in 2 s
+
+
+@pytest.mark.parametrize("operation", ["get", "put"])
+def test_a_storage_that_falls_silent_is_unavailable_soon(
+    operation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a download or an upload, however long those may take as long as they go on."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(40 * PIECE))
+    monkeypatch.setattr("service.core.storage.RETRIES", {"max_retries": 0})
+    with _slow_storage(pause_seconds=0.01, stalls_at=4) as endpoint:
+        storage = _impatient(endpoint, monkeypatch, silence_seconds=0.5)
+        started_at = time.monotonic()
+        with pytest.raises(Unavailable):
+            _ = storage.fetch("key", target) if operation == "get" else storage.put_file("key", source)
+        assert time.monotonic() - started_at < STALL_SECONDS
 
 
 def test_a_sweep_removes_what_was_left_long_ago(tmp_path: Path) -> None:
