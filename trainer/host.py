@@ -30,12 +30,14 @@ def open_host(settings: Settings, commands: Mapping[str, Sequence[str]] = COMMAN
     storage = open_storage(settings)
     cache = settings.data_dir / "cache"
     cache.mkdir(parents=True, exist_ok=True)
+    files = NodeFiles(storage, cache, max_bytes=settings.file_cache_bytes)
+    files.tidy()
     return Host(
         settings=settings,
         # A worker that is frozen amid a transaction must not keep others from its jobs for longer than its lease.
         database=Database(settings.database_url, max_silence_seconds=settings.lease_seconds),
         storage=storage,
-        files=NodeFiles(storage, cache),
+        files=files,
         gpus=DevicePool(len(cuda_devices())),
         commands=commands,
     )

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     model_cache_bytes: int = Field(
         2 * 2**30, ge=1, description="Memory for loaded models; the one in use stays even where it is larger."
     )
+    file_cache_bytes: int = Field(
+        20 * 2**30,
+        ge=0,
+        description="Of a worker's copies of what an S3 storage has, in data_dir's cache; those that jobs use stay even"
+        " where they are larger.",
+    )
     min_free_bytes: int = Field(
         2**30, ge=0, description="Space that uploads leave on the disk of data_dir's storage: beyond, 507."
     )
