@@ -4,6 +4,7 @@ import { el } from "./dom.js";
 
 const NUMBER = new Intl.NumberFormat("en");
 const AGO = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+const MOMENT = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 /** 1,234 */
@@ -50,6 +51,11 @@ export function when(instant) {
   const seconds = (at.getTime() - Date.now()) / 1000;
   const [unit, size] = UNITS.find(([, length]) => Math.abs(seconds) >= length) ?? UNITS.at(-1);
   return el("time", { datetime: instant, title: at.toLocaleString() }, AGO.format(Math.trunc(seconds / size), unit));
+}
+
+/** An instant as a short text: Jan 12, 14:05 */
+export function moment(instant) {
+  return MOMENT.format(new Date(instant));
 }
 
 /** The end of an id, which tells things apart; the whole is its title. */

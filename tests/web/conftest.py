@@ -156,5 +156,20 @@ def drop(page: Page, selector: str, files: list[tuple[str, bytes]]) -> None:
     page.dispatch_event(selector, "drop", {"dataTransfer": transfer})
 
 
+def cut_choices(page: Page) -> list[str]:
+    """The names of the choices that are narrower than what they may show."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("select")].filter((select) => {
+            const copy = select.cloneNode(true);
+            copy.style.cssText = "position: absolute; width: auto; max-width: none";
+            select.after(copy);
+            const isCut = copy.offsetWidth > select.offsetWidth;
+            copy.remove();
+            return isCut;
+        }).map((select) => select.labels[0].textContent)"""
+    )
+    return found
+
+
 def api_json(url: str, path: str, **query: Any) -> Any:
     return httpx.get(f"{url}{path}", params=query).raise_for_status().json()

@@ -4,14 +4,16 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Page, Request, Route, expect
 
 from models.config import pretrain_recipe
+from service.client import Client
 from service.core import jobs
-from tests.service.conftest import add_dataset, begin
-from tests.web.conftest import Gallery, OpenTab, api_json
+from tests.service.conftest import add_dataset, add_model, begin
+from tests.web.conftest import Gallery, OpenTab, api_json, cut_choices
 
 RECIPE = pretrain_recipe({"preset": "cpu-small"}).model_dump(mode="json")
 HIDE = """(isHidden) => {
@@ -91,24 +93,67 @@ def test_errors_are_at_their_fields(gallery: Gallery, open_tab: OpenTab, dataset
     expect(page.get_by_label("Temperature")).not_to_have_attribute("aria-invalid", "true")
 
 
-def test_every_kind_has_its_form(gallery: Gallery, open_tab: OpenTab, dataset_id: str) -> None:
-    """The kinds of the service, with the model and data set that each needs; an ablation's grid is written as JSON."""
+def test_every_kind_is_started_by_its_form(gallery: Gallery, open_tab: OpenTab) -> None:
+    """The kinds of the service, with the data set, model and collection that each takes: the API takes what is sent."""
+    split = {"num_images": 1000, "per_class": [500, 500]}
+    with gallery.database.transaction() as session:
+        dataset_id = add_dataset(session, splits={"train": split, "test": split}).id
     page = open_tab(gallery.url).page
-    page.goto("/#/jobs/new")
+    subjects = f"dataset={dataset_id}&model={gallery.model_id}"
     kinds = api_json(gallery.url, "/v1/recipes")["schemas"]
+    page.goto("/#/jobs/new")
     expect(page.get_by_label("Kind").locator("option")).to_have_text([kind.replace("_", " ") for kind in kinds])
     for kind in kinds:
-        page.get_by_label("Kind").select_option(kind.replace("_", " "))
-        expect(page.get_by_label("Data set")).to_have_count(int(kind != "index"))
-        expect(page.get_by_label("Model")).to_have_count(int(kind not in {"pretrain", "ablation"}))
-    page.get_by_label("Kind").select_option("ablation")
-    page.locator("summary", has_text="Base").click()
-    page.locator("[data-path='base.batch_size'] input").fill("32")
-    page.get_by_label("Grid").fill('{"loss.temperature": [0.1, 0.5]}')
-    page.get_by_role("button", name="Start").click()
-    expect(page).to_have_url(re.compile("#/jobs/job_"))
+        page.goto(f"/#/jobs/new?kind={kind}&{subjects}")
+        expect(page.get_by_label("Kind").locator("option:checked")).to_have_text(kind.replace("_", " "))
+        if kind == "ablation":
+            page.locator("summary", has_text="Base").click()
+            page.locator("[data-path='base.batch_size'] input").fill("32")
+            page.get_by_label("Grid").fill('{"loss.temperature": [0.1, 0.5]}')
+        page.get_by_role("button", name="Start").click()
+        expect(page, kind).to_have_url(re.compile("#/jobs/job_"))
+        job = api_json(gallery.url, f"/v1/jobs/{page.url.rsplit('/', 1)[1]}")
+        assert job["kind"] == kind
+        assert job["dataset_id"] == (None if kind in {"index", "map"} else dataset_id)
+        assert job["model_id"] == (None if kind in {"pretrain", "ablation"} else gallery.model_id)
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator(".state .pill")).to_have_text("cancelled")
+
+
+def test_a_map_is_of_a_collection_chosen_by_name(gallery: Gallery, open_tab: OpenTab) -> None:
+    """Collections are offered by name, none by its id; the chosen one is in the job's recipe."""
+    page = open_tab(gallery.url).page
+    with Client(gallery.url) as client:
+        made = client.create_collection("chosen")
+        page.goto(f"/#/jobs/new?kind=map&model={gallery.model_id}")
+        page.get_by_label("Collection").select_option("chosen (0 images)")
+        page.get_by_role("button", name="Start").click()
+        expect(page).to_have_url(re.compile("#/jobs/job_"))
+        job = api_json(gallery.url, f"/v1/jobs/{page.url.rsplit('/', 1)[1]}")
+        client.delete_collection("chosen")
+    assert job["recipe"]["collection_id"] == made["id"]
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".state .pill")).to_have_text("cancelled")
+
+
+def test_models_are_told_apart_by_what_they_are_of(gallery: Gallery, open_tab: OpenTab) -> None:
+    """The name of the data set, the accuracy and the time come first, and no name is wider than the field."""
+    with gallery.database.transaction() as session:
+        dataset = add_dataset(session, name="photographs of all our pets")
+        made = {"dataset_id": dataset.id, "recipe": RECIPE, "created_at": datetime(2026, 1, 12, 14, 5, tzinfo=UTC)}
+        plain = add_model(session, **made)
+        probed = add_model(session, **made, probes={"linear_probe": {"top1": 0.583, "top5": 0.9}})
+    page = open_tab(gallery.url, timezone_id="UTC").page
+    page.goto(f"/#/jobs/new?kind=index&model={probed.id}")
+    field = page.get_by_label("Model")
+    of, rest = "photographs of all … · ", f"Jan 12, 14:05 · {RECIPE['encoder']['name']} · …"
+    expect(field.locator("option:checked")).to_have_text(f"{of}58.3% linear · {rest}{probed.id[-6:]}")
+    expect(field.locator("option", has_text=plain.id[-6:])).to_have_text(f"{of}{rest}{plain.id[-6:]}")
+    expect(field.locator("option", has_text=gallery.model_id[-6:])).to_contain_text("production")
+    assert cut_choices(page) == []
+    with gallery.database.transaction() as session:
+        for row in (plain, probed, dataset):
+            session.delete(session.merge(row))
 
 
 def test_a_failure_is_told_with_its_code(gallery: Gallery, open_tab: OpenTab, dataset_id: str) -> None:
@@ -168,7 +213,7 @@ def test_the_list_follows_what_happens(gallery: Gallery, open_tab: OpenTab, data
     with gallery.database.transaction() as session:
         jobs.submit(session, kind="pretrain", recipe=RECIPE, dataset_id=dataset_id)
     page = open_tab(gallery.url).page
-    page.goto("/#/jobs?kind=knn_probe")
+    page.goto("/#/jobs?kind=ingest")
     expect(page.get_by_role("heading", name="No jobs")).to_be_visible()
     page.get_by_label("Kind").select_option("pretrain")
     expect(page).to_have_url(f"{gallery.url}/#/jobs?kind=pretrain")

@@ -3,33 +3,39 @@
 import { get, send } from "../api.js";
 import { el, hold } from "../dom.js";
 import { choice, formField, showErrors, written } from "../form-field.js";
-import { counted, words } from "../format.js";
+import { counted, moment, percent, words } from "../format.js";
 import { heading } from "../heading.js";
 import { during, errorNotice } from "../notice.js";
 import { go, remember } from "../place.js";
 import { defaultsOf, SchemaForm } from "../schema-form.js";
 
-const WITHOUT_DATASET = ["index"];
+const WITHOUT_DATASET = ["index", "map"];
 const WITHOUT_MODEL = ["pretrain", "ablation"];
+const WITH_COLLECTION = ["map"]; // in the recipe
 const ON_SEVERAL_NODES = ["pretrain", "ablation"];
+const SUBJECTS = ["dataset", "collection", "model"]; // that the address may name
+const NAME_LENGTH = 20; // of a data set, in the name of a model
 
 /** @param {import("../place.js").Place} place */
 export async function show(place) {
   const { signal } = place;
-  const [recipes, datasets, models] = await Promise.all([
+  const [recipes, datasets, models, collections] = await Promise.all([
     get("/v1/recipes", {}, signal),
     get("/v1/datasets", { limit: 1000 }, signal),
     get("/v1/models", { limit: 1000 }, signal),
+    get("/v1/collections", { limit: 1000 }, signal),
   ]);
-  new NewJob(place, recipes, datasets.items, models.items);
+  new NewJob(place, recipes, datasets.items, models.items, collections.items);
 }
 
 class NewJob {
-  constructor(place, recipes, datasets, models) {
+  constructor(place, recipes, datasets, models, collections) {
     this.place = place;
     this.recipes = recipes;
     this.datasets = datasets.filter(({ status }) => status === "ready");
+    this.names = new Map(datasets.map(({ id, name }) => [id, name]));
     this.models = models;
+    this.collections = collections;
     this.said = el("div", {});
     this.form = el("form", { class: "job-form", novalidate: true, onsubmit: (event) => this.submit(event) });
     place.root.replaceChildren(heading(place, "Start a job"), this.form);
@@ -46,12 +52,12 @@ class NewJob {
     kinds.write(kind);
     kinds.element.addEventListener("change", () => {
       const chosen = kinds.read();
-      remember("jobs/new", { kind: chosen, dataset: query.get("dataset"), model: query.get("model") });
+      remember("jobs/new", { kind: chosen, ...Object.fromEntries(SUBJECTS.map((name) => [name, query.get(name)])) });
       this.build(chosen);
       this.form.querySelector("select").focus();
     });
     this.fields = [kinds, ...this.subjects(), ...(ON_SEVERAL_NODES.includes(kind) ? nodeFields() : [])];
-    this.recipe = new SchemaForm(schema, defaultsOf(schema), ["preset"]);
+    this.recipe = new SchemaForm(schema, defaultsOf(schema), ["preset", "collection_id"]);
     const preset = kind === "pretrain" ? this.preset() : null;
     if (preset) this.fields.push(preset);
     this.button = el("button", { type: "submit", class: "primary" }, "Start");
@@ -71,22 +77,37 @@ class NewJob {
   /** What the job works on. */
   subjects() {
     const { query } = this.place;
+    const subject = (path, label, asked, options, none) => {
+      const field = formField(path, label, options.length > 0 ? "" : none, choice(options));
+      field.write(asked ?? options[0]?.[1]);
+      return field;
+    };
+    const withNumber = ({ id, name, num_images: number }) => [`${name} (${counted(number, "image")})`, id];
     const fields = [];
     if (!WITHOUT_DATASET.includes(this.kind)) {
-      const options = this.datasets.map(({ id, name, num_images: number }) => [`${name} (${counted(number, "image")})`, id]);
-      const help = options.length > 0 ? "" : "There is no data set yet that is ready: upload one under Data sets.";
-      const field = formField("dataset_id", "Data set", help, choice(options));
-      field.write(query.get("dataset") ?? options[0]?.[1]);
-      fields.push(field);
+      const none = "There is no data set yet that is ready: upload one under Data sets.";
+      fields.push(subject("dataset_id", "Data set", query.get("dataset"), this.datasets.map(withNumber), none));
+    }
+    if (WITH_COLLECTION.includes(this.kind)) {
+      const none = "There is no collection yet: make one under Collections.";
+      fields.push(subject("recipe.collection_id", "Collection", query.get("collection"), this.collections.map(withNumber), none));
     }
     if (!WITHOUT_MODEL.includes(this.kind)) {
-      const options = this.models.map(({ id, recipe, aliases }) => [[recipe.encoder?.name, ...aliases, id].filter(Boolean).join(", "), id]);
-      const help = options.length > 0 ? "" : "There is no model yet: pretrain one first.";
-      const field = formField("model_id", "Model", help, choice(options));
-      field.write(query.get("model") ?? options[0]?.[1]);
+      const options = this.models.map((model) => [this.nameOf(model), model.id]);
+      const field = subject("model_id", "Model", query.get("model"), options, "There is no model yet: pretrain one first.");
+      field.element.classList.add("wide");
       fields.push(field);
     }
     return fields;
+  }
+
+  /** What tells a model from others, the most telling first: a narrow field shows the beginning. */
+  nameOf({ id, recipe, dataset_id: datasetId, created_at: instant, probes, aliases }) {
+    const name = this.names.get(datasetId) ?? "";
+    const linear = probes.linear_probe && `${percent(probes.linear_probe.top1)} linear`;
+    const knn = probes.knn_probe && `${percent(probes.knn_probe.top1)} kNN`;
+    const trainedOn = name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH - 1)}…` : name;
+    return [trainedOn, linear ?? knn, moment(instant), ...aliases, recipe.encoder?.name, `…${id.slice(-6)}`].filter(Boolean).join(" · ");
   }
 
   /** The preset fills the recipe; what is changed after that goes with it. */
