@@ -56,16 +56,13 @@ function card(item, { like, unlike, onExample, collection }, unfold = null) {
     { class: "card" },
     el("a", { class: "frame", href: link("search", { image: item.id, collection }), "aria-label": `Search by ${name}` }, picture(item.id, 320, "")),
     unfold,
+    el("p", { class: "caption" }, el("span", { class: "name", title: item.filename ?? "" }, item.label ?? item.filename ?? "")),
     el(
       "div",
-      { class: "below" },
-      el(
-        "p",
-        { class: "caption" },
-        item.score !== undefined && el("span", { class: "score", title: "cosine similarity" }, item.score.toFixed(3)),
-        el("span", { class: "name", title: item.filename ?? "" }, item.label ?? item.filename ?? ""),
-      ),
-      el("div", { class: "signs" }, example("like", "More like this", "+", like), example("unlike", "Not like this", "−", unlike)),
+      { class: "signs" },
+      item.score !== undefined && el("span", { class: "score", title: "cosine similarity" }, item.score.toFixed(3)),
+      example("like", "More like this", "+", like),
+      example("unlike", "Not like this", "−", unlike),
     ),
   );
 }

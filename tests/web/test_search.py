@@ -4,8 +4,9 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.models.image_files import encode
-from tests.web.conftest import Gallery, OpenTab, drop
+from service.client import Client
+from tests.models.image_files import encode, noise
+from tests.web.conftest import DESKTOP, PHONE, Gallery, OpenTab, drop
 from tests.web.shades import shades
 
 
@@ -42,6 +43,23 @@ def test_near_duplicates_are_one_card(gallery: Gallery, open_tab: OpenTab) -> No
     page.get_by_label("Fold near-duplicates").select_option("never")
     expect(cards(page)).to_have_count(24)
     expect(fold).to_have_count(0)
+
+
+def test_names_can_be_read(gallery: Gallery, open_tab: OpenTab) -> None:
+    """Beside a score and two buttons a camera's name isn't cut, on a phone either; a long one has the card's width."""
+    page = open_tab(gallery.url).page
+    with Client(gallery.url) as client:
+        names = ["DSC_0042-beach.png", f"{'long ' * 20}.png"]
+        files = [(name, encode(noise(8, 8, seed=i), "png")) for i, name in enumerate(names, 200)]
+        client.add_images(files, collection="named")
+        page.goto(f"/#/search?collection=named&like={gallery.ids['red-1.png']}")
+        for size in (DESKTOP, PHONE):
+            page.set_viewport_size(size)
+            expect(page.locator(".card .score")).to_have_count(2)
+            camera, long = (page.locator(".card .name", has_text=name[:8]) for name in names)
+            assert camera.evaluate("(name) => name.scrollWidth <= name.clientWidth")
+            assert long.evaluate("(name) => name.clientWidth / name.closest('.card').clientWidth") > 0.8
+        client.delete_collection("named")
 
 
 def test_examples_steer_the_search(gallery: Gallery, open_tab: OpenTab) -> None:
