@@ -20,6 +20,8 @@ const VIEWS = {
   "collections/:id": () => import("./views/collection.js"),
 };
 
+const THINGS = { jobs: "job", datasets: "data set", models: "model", collections: "collection" };
+
 const main = document.getElementById("main");
 let shown = null;
 
@@ -43,7 +45,9 @@ async function show(takesFocus) {
     const view = await load();
     if (!signal.aborted) await view.show({ root, path, id: id && decodeURIComponent(id), query, signal, takesFocus });
   } catch (error) {
-    if (!signal.aborted) root.replaceChildren(heading({ takesFocus }, "This can't be shown"), errorNotice(error));
+    const isNoId = id && error.status === 422; // the service says which ids there can be, as a pattern
+    const told = isNoId ? new Error(`There is no ${THINGS[section]} “${id}”.`) : error;
+    if (!signal.aborted) root.replaceChildren(heading({ takesFocus }, "This can't be shown"), errorNotice(told));
   }
 }
 

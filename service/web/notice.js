@@ -10,12 +10,12 @@ export function emptyNotice(title, ...content) {
 
 /** @param {Error} error Errors of our own are told too, in the words they have. */
 export function errorNotice(error) {
-  const code = error instanceof Problem ? error.code : error.name;
+  const code = error instanceof Problem ? error.code : error.name !== "Error" && error.name;
   const fields = (error.errors ?? []).map(({ field, message }) => el("li", {}, el("code", {}, field), ` ${message}`));
   return el(
     "div",
     { class: "notice error", role: "alert" },
-    el("p", {}, error.message, " ", el("code", {}, code)),
+    el("p", {}, error.message, code && [" ", el("code", {}, code)]),
     fields.length > 0 && el("ul", {}, ...fields),
   );
 }

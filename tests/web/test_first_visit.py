@@ -35,11 +35,15 @@ def test_an_empty_list_is_no_blank(empty_url: str, open_tab: OpenTab, view: str,
 
 
 def test_what_is_not_there_is_told(empty_url: str, open_tab: OpenTab) -> None:
-    """A view that the page hasn't, a job that the service hasn't."""
+    """A view that the page hasn't, a job that the service hasn't, an id that can't be one: in words, not patterns."""
     tab = open_tab(empty_url)
-    tab.expected = ["404"]
+    tab.expected = ["404", "422"]
     tab.page.goto("/#/nowhere")
-    expect(tab.page.get_by_role("alert")).to_contain_text("There is no view")
+    expect(tab.page.get_by_role("alert")).to_have_text("There is no view “nowhere” on this page.")
+    things = {"jobs": "job", "datasets": "data set", "models": "model", "collections": "collection"}
+    for section, thing in things.items():
+        tab.page.goto(f"/#/{section}/no.-pe+")
+        expect(tab.page.get_by_role("alert")).to_have_text(f"There is no {thing} “no.-pe+”.")
     tab.page.goto(f"/#/jobs/job_{'0' * 26}")
     expect(tab.page.get_by_role("alert")).to_contain_text("there is no job")
 
