@@ -8,10 +8,11 @@ export function emptyNotice(title, ...content) {
   return el("div", { class: "notice" }, el("h2", {}, title), el("p", {}, ...content));
 }
 
-/** @param {Error} error Errors of our own are told too, in the words they have. */
+/** @param {Error} error Errors of our own are told too, in the words they have. Fields say what the message doesn't. */
 export function errorNotice(error) {
   const code = error instanceof Problem ? error.code : error.name !== "Error" && error.name;
-  const fields = (error.errors ?? []).map(({ field, message }) => el("li", {}, el("code", {}, field), ` ${message}`));
+  const others = (error.errors ?? []).filter(({ message }) => !error.message.includes(message));
+  const fields = others.map(({ field, message }) => el("li", {}, el("code", {}, field), ` ${message}`));
   return el(
     "div",
     { class: "notice error", role: "alert" },

@@ -119,13 +119,17 @@ def test_filters_are_in_the_address(gallery: Gallery, open_tab: OpenTab) -> None
 
 
 def test_what_is_no_image_is_told(gallery: Gallery, open_tab: OpenTab) -> None:
-    """The service's own words and code; the page goes on."""
+    """The service's own words and code, once, and no picture that is broken; the page goes on."""
     tab = open_tab(gallery.url)
     tab.expected = ["422"]
     tab.page.goto("/#/search?collection=shades")
     expect(cards(tab.page)).to_have_count(24)
     drop(tab.page, ".drop", [("broken.png", b"no image")])
-    expect(tab.page.get_by_role("alert")).to_contain_text("unsupported_format")
+    alert = tab.page.get_by_role("alert")
+    expect(alert.locator("code")).to_have_text("unsupported_format")
+    expect(alert.locator("li")).to_have_count(0)
+    expect(tab.page.locator(".examples .no-picture")).to_have_text("No picture")
+    expect(tab.page.locator(".examples img")).to_have_count(0)
     drop(tab.page, ".drop", [("red.png", encode(shades()["red-5.png"], "png"))])
     expect(tab.page.locator(".score").first).to_have_text("1.000")
 

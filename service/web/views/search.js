@@ -173,15 +173,19 @@ class SearchView {
   }
 
   ownImage() {
+    const { name } = dropped;
     const url = URL.createObjectURL(dropped);
-    const image = el("img", { src: url, alt: `The image you gave: ${dropped.name}` });
+    const image = el("img", { src: url, alt: `The image you gave: ${name}` });
     image.addEventListener("load", () => URL.revokeObjectURL(url));
-    image.addEventListener("error", () => URL.revokeObjectURL(url));
+    image.addEventListener("error", () => {
+      URL.revokeObjectURL(url);
+      image.replaceWith(el("span", { class: "no-picture", title: name }, "No picture"));
+    });
     const remove = () => {
       dropped = null;
       this.change({ unlike: this.state.like.length > 0 ? this.state.unlike : [] });
     };
-    return [image, takeAway(`Take ${dropped.name} away`, remove)];
+    return [image, takeAway(`Take ${name} away`, remove)];
   }
 
   example(id, onRemove) {
