@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.web.conftest import OpenTab
+from tests.web.conftest import PHONE, OpenTab, cut_choices
 
 
 def test_a_new_service_says_what_to_do(empty_url: str, open_tab: OpenTab) -> None:
@@ -46,6 +46,15 @@ def test_what_is_not_there_is_told(empty_url: str, open_tab: OpenTab) -> None:
         expect(tab.page.get_by_role("alert")).to_have_text(f"There is no {thing} “no.-pe+”.")
     tab.page.goto(f"/#/jobs/job_{'0' * 26}")
     expect(tab.page.get_by_role("alert")).to_contain_text("there is no job")
+
+
+@pytest.mark.parametrize("view", ["datasets", "jobs"])
+def test_choices_can_be_read_on_a_phone(empty_url: str, open_tab: OpenTab, view: str) -> None:
+    """What may be chosen isn't cut."""
+    page = open_tab(empty_url, viewport=PHONE).page
+    page.goto(f"/#/{view}")
+    expect(page.locator("select").first).to_be_visible()
+    assert cut_choices(page) == []
 
 
 def test_the_operations_are_shown(empty_url: str, open_tab: OpenTab) -> None:
