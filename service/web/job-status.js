@@ -15,6 +15,7 @@ export function pill(status) {
  * @param {Object} job As the API has it.
  */
 export function progressBar(job) {
+  if (job.status === "succeeded") return el("span", {}, "100%"); // also if there was nothing to do
   const { step, steps, stage } = job.progress ?? {};
   const share = steps ? step / steps : null;
   if (share === null || job.status !== "running") return share !== null && job.status !== "queued" ? el("span", {}, `${Math.round(100 * share)}%`) : el("span", {}, stage ?? "–");

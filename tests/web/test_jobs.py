@@ -237,6 +237,18 @@ def test_the_list_follows_what_happens(gallery: Gallery, open_tab: OpenTab, data
     expect(page.locator("tbody tr")).to_have_count(before + 1)
 
 
+def test_a_job_that_had_nothing_to_do_is_done(gallery: Gallery, open_tab: OpenTab) -> None:
+    """An index job that found no image without a vector has made 0 steps, and succeeded."""
+    with gallery.database.transaction() as session:
+        job = begin(session, jobs.submit(session, kind="index", recipe={}, model_id=gallery.model_id).id)
+        job.progress = {"step": 0, "steps": 1, "stage": "embed"}
+        jobs.succeed(session, job, {"num_indexed": 0})
+    page = open_tab(gallery.url).page
+    page.goto("/#/jobs?kind=index&status=succeeded")
+    row = page.locator(f"tbody tr[data-job='{job.id}']")
+    expect(row.get_by_role("cell").nth(2)).to_have_text("100%")
+
+
 def test_the_list_is_one_stream_while_it_is_seen(gallery: Gallery, open_tab: OpenTab) -> None:
     """Nothing is asked for again and again; filters take the connection's place, and hiding the page closes it."""
     page = open_tab(gallery.url).page
