@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { el } from "./dom.js";
 import { errorNotice } from "./notice.js";
+import { prose } from "./prose.js";
 import { table } from "./table.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
@@ -30,21 +31,21 @@ function tagSection(document_, { name, description }) {
   const found = Object.entries(document_.paths).flatMap(([path, methods]) =>
     METHODS.filter((method) => methods[method]?.tags.includes(name)).map((method) => operation(document_, path, method, methods[method])),
   );
-  return el("section", {}, el("h2", {}, name), el("p", {}, description), ...found);
+  return el("section", {}, el("h2", {}, name), el("p", {}, prose(description)), ...found);
 }
 
 function operation(document_, path, method, said) {
-  const parameters = (said.parameters ?? []).map((one) => [el("code", {}, one.name), one.in, typeOf(one.schema), one.description ?? one.schema.description ?? ""]);
+  const parameters = (said.parameters ?? []).map((one) => [el("code", {}, one.name), one.in, typeOf(one.schema), el("span", {}, prose(one.description ?? one.schema.description))]);
   const bodies = Object.entries(said.requestBody?.content ?? {});
   return el(
     "details",
     { class: "panel operation", id: said.operationId },
-    el("summary", {}, el("code", { class: `method ${method}` }, method.toUpperCase()), " ", el("code", {}, path), " ", el("span", { class: "help" }, said.summary)),
+    el("summary", {}, el("code", { class: `method ${method}` }, method.toUpperCase()), " ", el("code", {}, path), " ", el("span", { class: "help" }, prose(said.summary))),
     ...paragraphs(said.description),
     parameters.length > 0 && table("Parameters", ["Name", "In", "Type", "Meaning"], parameters),
     ...bodies.map(([type, { schema }]) => el("div", {}, el("h3", {}, `Body: ${type}`), schemaList(document_, schema, 0))),
     el("h3", {}, "Answers"),
-    table("Answers", ["Status", "Meaning"], Object.entries(said.responses).map(([status, answer]) => [el("code", {}, status), resolved(document_, answer).description])),
+    table("Answers", ["Status", "Meaning"], Object.entries(said.responses).map(([status, answer]) => [el("code", {}, status), el("span", {}, prose(resolved(document_, answer).description))])),
   );
 }
 
@@ -60,7 +61,7 @@ function schemaList(document_, said, depth) {
   return el(
     "ul",
     {},
-    ...fields.map(([name, field]) => el("li", {}, el("code", {}, name), " ", el("em", {}, typeOf(field)), schema.required?.includes(name) && " required", " ", field.description ?? "", schemaList(document_, field, depth + 1))),
+    ...fields.map(([name, field]) => el("li", {}, el("code", {}, name), " ", el("em", {}, typeOf(field)), schema.required?.includes(name) && " required", " ", prose(field.description), schemaList(document_, field, depth + 1))),
   );
 }
 
@@ -82,5 +83,5 @@ function typeOf(schema = {}) {
 }
 
 function paragraphs(text = "") {
-  return text.trim().split(/\n\n+/).map((one) => el("p", {}, ...one.split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part))));
+  return text.trim().split(/\n\n+/).map((one) => el("p", {}, prose(one)));
 }

@@ -1,6 +1,7 @@
 /** One field of a form: label, control, help and its error. */
 
 import { el, newId } from "./dom.js";
+import { prose } from "./prose.js";
 
 /**
  * @typedef {Object} Field
@@ -29,7 +30,7 @@ export function formField(path, label, help, { control, read, write }) {
     "div",
     { class: isCheck ? "field check" : "field", "data-path": path },
     ...(isCheck ? [control, name] : [name, control]),
-    help && el("p", { class: "help", id: helpId }, help),
+    help && el("p", { class: "help", id: helpId }, prose(help)),
     error,
   );
   const fail = (message) => {

@@ -3,6 +3,7 @@
 import { el } from "./dom.js";
 import { checkbox, choice, formField, written } from "./form-field.js";
 import { words } from "./format.js";
+import { prose } from "./prose.js";
 
 const UNFOLDED = ["schedule"]; // what nearly everybody sets
 
@@ -57,7 +58,7 @@ export class SchemaForm {
       "details",
       { class: "group", open: UNFOLDED.includes(name) },
       el("summary", {}, sentence(name)),
-      el("p", { class: "help" }, schema.description?.split("\n")[0]),
+      el("p", { class: "help" }, prose(schema.description?.split("\n")[0])),
       el("fieldset", {}, el("legend", { class: "unseen" }, sentence(name)), ...this.#controls(schema, path, [])),
     );
   }

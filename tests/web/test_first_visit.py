@@ -58,7 +58,10 @@ def test_choices_can_be_read_on_a_phone(empty_url: str, open_tab: OpenTab, view:
 
 
 def test_the_operations_are_shown(empty_url: str, open_tab: OpenTab) -> None:
-    """/docs has every operation of the document, without anything from another host, and finds them by word."""
+    """/docs has every operation of the document, without anything from another host, and finds them by word.
+
+    What the document has between backticks is code.
+    """
     page = open_tab(empty_url).page
     hosts = set()
     page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
@@ -66,6 +69,7 @@ def test_the_operations_are_shown(empty_url: str, open_tab: OpenTab) -> None:
     paths = page.request.get("/openapi.json").json()["paths"]
     number = sum(len(methods) for methods in paths.values())
     expect(page.locator(".operation")).to_have_count(number)
+    expect(page.locator("#operations")).not_to_contain_text("`")
     page.get_by_label("Find an operation").fill("cancel job")
     expect(page.locator(".operation:visible summary code").last).to_have_text("/v1/jobs/{job_id}/cancel")
     assert hosts == {empty_url.removeprefix("http://")}

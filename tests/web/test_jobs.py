@@ -156,6 +156,17 @@ def test_models_are_told_apart_by_what_they_are_of(gallery: Gallery, open_tab: O
             session.delete(session.merge(row))
 
 
+def test_backticks_of_descriptions_are_code(gallery: Gallery, open_tab: OpenTab) -> None:
+    """No form shows one; what is between them is set as code."""
+    page = open_tab(gallery.url).page
+    for kind in api_json(gallery.url, "/v1/recipes")["schemas"]:
+        page.goto(f"/#/jobs/new?kind={kind}")
+        expect(page.get_by_label("Kind").locator("option:checked")).to_have_text(kind.replace("_", " "))
+        expect(page.locator("form")).not_to_contain_text("`")
+    page.goto("/#/jobs/new?kind=pretrain")
+    expect(page.locator("[data-path='knn_every_epochs'] .help code")).to_have_text("knn_top1")
+
+
 def test_a_failure_is_told_with_its_code(gallery: Gallery, open_tab: OpenTab, dataset_id: str) -> None:
     """The error, its code and the events; markup in a message is text; the curve goes on where a retry began again."""
     with gallery.database.transaction() as session:

@@ -7,6 +7,7 @@ import { counted, moment, percent, words } from "../format.js";
 import { heading } from "../heading.js";
 import { during, errorNotice } from "../notice.js";
 import { go, remember } from "../place.js";
+import { prose } from "../prose.js";
 import { defaultsOf, SchemaForm } from "../schema-form.js";
 
 const WITHOUT_DATASET = ["index", "map"];
@@ -116,7 +117,7 @@ class NewJob {
     const field = formField("recipe.preset", "Preset", " ", choice(names.map((name) => [name, name])));
     const apply = () => {
       const { description, recipe } = this.recipes.presets[field.read()];
-      field.element.querySelector(".help").textContent = description;
+      field.element.querySelector(".help").replaceChildren(...prose(description));
       this.recipe.restart(recipe);
     };
     field.write(names.includes("cpu-small") ? "cpu-small" : names[0]);
