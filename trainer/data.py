@@ -24,7 +24,7 @@ class ImageGroup:
     """G images of a batch, padded to a common size."""
 
     rows: Tensor  # (G,) int64, ascending: which of the batch's images; on the CPU
-    pixels: Tensor  # (G, 3, H, W) uint8, images at the top left, 0 beyond them; on the training device
+    pixels: Tensor  # (G, 3, H, W) uint8, images at the top left, any bytes beyond them; on the training device
 
 
 @dataclass(frozen=True)
@@ -67,25 +67,28 @@ class ImageStore:
         return ImageBatch(groups, self.heights[indices], self.widths[indices])
 
     def _padded(self, indices: Tensor) -> Tensor:
-        """The images at `indices`, (G,), as (G, 3, H, W)."""
+        """The images at `indices`, (G,), as (G, 3, H, W).
+
+        Beyond an image is what the pack has next: crops give no weight to it, and to clear it would cost more than to
+        gather.
+        """
         heights, widths = self.heights[indices], self.widths[indices]
         H, W = int(heights.max()), int(widths.max())
         y = torch.arange(H).minimum(heights[:, None] - 1)  # (G, H); beyond the image its last line again
         line_starts = self.offsets[indices, None] + 3 * y * widths[:, None]
         lines = self._pixels.unfold(0, 3 * W, 1)  # (P - 3 W + 1, 3 W), a view: the bytes from any start
         pixels = lines.index_select(0, send(line_starts.flatten(), lines.device)).view(-1, H, W, 3)
-        if heights.min() < H or widths.min() < W:
-            pixels *= send(_inside(heights, widths, H, W), lines.device)
         return send(pixels, self.device).permute(0, 3, 1, 2)
 
 
 def shape_classes(heights: Tensor, widths: Tensor) -> Tensor:
     """Integers (M,), equal where both heights (M,) and widths have the same power of two as their floor.
 
-    Padded to the largest of its class, an image grows less than twofold in each direction.
+    Padded to the largest of its class, an image grows less than twofold in each direction. Portraits have classes of
+    their own: among landscapes all would be padded to squares.
     """
     (_, h), (_, w) = torch.frexp(heights.double()), torch.frexp(widths.double())
-    return 64 * h + w
+    return 2 * (64 * h + w) + (heights > widths)
 
 
 def rows_by_value(values: Tensor) -> list[Tensor]:
@@ -103,13 +106,6 @@ def send(values: Tensor, device: torch.device) -> Tensor:
 def _fits(pixels: Tensor, device: torch.device) -> bool:
     """Whether half of the device's free memory takes the pixels, which leaves the other half to training."""
     return device.type == "cuda" and pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
-
-
-def _inside(heights: Tensor, widths: Tensor, H: int, W: int) -> Tensor:
-    """Where the padded images have pixels: (G, H, W, 1) bool."""
-    rows = torch.arange(H) < heights[:, None]  # (G, H)
-    columns = torch.arange(W) < widths[:, None]  # (G, W)
-    return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
 def epoch_order(num_images: int, *, seed: int, epoch: int) -> Tensor:

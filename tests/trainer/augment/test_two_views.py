@@ -128,6 +128,21 @@ def test_groups_change_no_view(recipe: Augmentation) -> None:
     torch.testing.assert_close(two_views(groups, parameters), two_views(padded, parameters), rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("size", [40, 72])
+@pytest.mark.parametrize("recipe", [RECIPE, *EVERYTHING])
+def test_what_lies_beyond_an_image_changes_no_bit(recipe: Augmentation, size: int) -> None:
+    """Its views are those of the image padded with 0, or with anything; at sizes with either kind of resampling."""
+    _, padded = grouped("cpu")
+    (group,) = padded.groups
+    generator = torch.Generator().manual_seed(1)
+    filled = torch.randint(0, 256, group.pixels.shape, dtype=torch.uint8, generator=generator)
+    for row, (height, width) in enumerate(zip(padded.heights.tolist(), padded.widths.tolist(), strict=True)):
+        filled[row, :, :height, :width] = group.pixels[row, :, :height, :width]
+    parameters = sample_parameters(recipe, padded.heights, padded.widths, size, seed=2, step=3)
+    other = two_views(one_group(filled, padded.heights, padded.widths), parameters)
+    assert torch.equal(other, two_views(padded, parameters))
+
+
 def test_views_repeat_for_a_step_and_change_with_it() -> None:
     """The same (seed, step) gives the same bits, another step other views, and an image's two views differ."""
     images = batch()
