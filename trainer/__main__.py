@@ -53,6 +53,7 @@ def main(path: Path, *, collective_seconds: float = COLLECTIVE_SECONDS) -> int:
     kind = spec.kind
     tracing.start("trainer")
     try:
+        _refuse_unusable_gpu(spec)
         with tracing.span("rank", parent=tracing.inherited(), rank=int(os.environ.get("RANK", "0")), job_kind=kind):
             if kind == "pretrain":
                 _pretrain(run, spec, collective_seconds)
@@ -78,6 +79,20 @@ def main(path: Path, *, collective_seconds: float = COLLECTIVE_SECONDS) -> int:
         )
         return 1
     return 0
+
+
+def _refuse_unusable_gpu(spec: RunSpec) -> None:
+    """Raises RunError (`no_gpu`) if this process is to work on a GPU and PyTorch can't."""
+    if spec.device != "cuda":
+        return
+    try:
+        torch.ones(1, device=torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))).item()
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:  # the latter from a build without CUDA
+        reason = str(error).splitlines()[0]
+        advice = 'run `simclr doctor` on the node and start its worker again, or set resources.device to "cpu"'
+        raise RunError("no_gpu", f"PyTorch {torch.__version__} can't use the job's GPU ({reason}); {advice}") from error
 
 
 def _stop_on_sigterm() -> Callable[[], bool]:

@@ -25,7 +25,6 @@ from service.core.errors import ServiceError
 from service.core.tables import Job, Placement
 from trainer import publish
 from trainer.background import in_background
-from trainer.devices import visible_devices
 from trainer.host import Host
 from trainer.lease import TICK_SECONDS, CancelRequested, Lease, LeaseLost
 from trainer.outcome import (
@@ -151,7 +150,7 @@ class Agent:
             process = JobProcess(
                 command_line(self.host.commands[job.kind], job, placement, self.run_folder),
                 self.run_folder,
-                environ | visible_devices(gpus),
+                environ | self.host.gpus.environment(gpus),
             )
             try:
                 return self._supervise(process, CheckpointUploads(self.host, job, self.run_folder), placement)

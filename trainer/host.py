@@ -26,7 +26,7 @@ class Host:
 
 
 def open_host(settings: Settings, commands: Mapping[str, Sequence[str]] = COMMANDS) -> Host:
-    """The place that the settings describe; nothing is connected yet."""
+    """The place that the settings describe; nothing is connected yet. Where there are GPUs, it takes seconds."""
     storage = open_storage(settings)
     cache = settings.data_dir / "cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -38,6 +38,6 @@ def open_host(settings: Settings, commands: Mapping[str, Sequence[str]] = COMMAN
         database=Database(settings.database_url, max_silence_seconds=settings.lease_seconds),
         storage=storage,
         files=files,
-        gpus=DevicePool(len(cuda_devices())),
+        gpus=DevicePool(cuda_devices()),
         commands=commands,
     )

@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from service.core.tables import Node, Placement
-from trainer.devices import cpu, cuda_devices
+from trainer.devices import cpu
 from trainer.host import Host
 from trainer.network import PortOffers, own_address
 
@@ -28,14 +28,17 @@ class Presence:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._ports = PortOffers(host.settings.rendezvous_ports, host.settings.node_name)
-        gpus = cuda_devices()
+        gpus = host.gpus.devices
         self.columns: dict[str, Any] = {
             "slots": {
                 "cpu": host.settings.num_cpu_slots,
                 "cuda": len(gpus),
                 "light": host.settings.num_light_slots,
             },
-            "devices": {"cpu": cpu(), "cuda": gpus},
+            "devices": {
+                "cpu": cpu(),
+                "cuda": [{"name": gpu.name, "memory_bytes": gpu.memory_bytes} for gpu in gpus],
+            },
             "versions": versions(),
         }
 

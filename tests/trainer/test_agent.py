@@ -42,7 +42,7 @@ def host(tmp_path: Path, postgres_url: str, database: Database, storage: LocalSt
     cache = tmp_path / "cache"
     cache.mkdir()
     settings = make_settings(tmp_path, postgres_url)
-    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), FAKES)
+    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool([]), FAKES)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def hosts(tmp_path: Path, postgres_url: str, database: Database, storage: LocalS
             database,
             storage,
             NodeFiles(storage, cache),
-            DevicePool(0),
+            DevicePool([]),
             FAKES,
         )
         for name in ("node-a", "node-b")

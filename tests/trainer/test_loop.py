@@ -206,6 +206,21 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
         pretrain(run_folder(tmp_path, batch_size=21), never)
 
 
+@pytest.mark.parametrize("kind", ["pretrain", "export"])
+def test_a_gpu_that_cannot_be_used_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    """The process leaves the code `no_gpu`, torch's words and what to do, and exits without a traceback."""
+    run = run_folder(tmp_path)
+    run.create(run.spec().model_copy(update={"kind": kind, "device": "cuda"}))
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "trainer", str(run.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    error = json.loads(run.error.read_text())
+    assert error["code"] == "no_gpu"
+    assert f"PyTorch {torch.__version__} can't use the job's GPU (" in error["message"]
+    assert 'set resources.device to "cpu"' in error["message"]
+
+
 def test_sigterm_checkpoints_and_exits_with_its_status(tmp_path: Path) -> None:
     """The process told to stop leaves a checkpoint and the status that asks for another attempt."""
     run = run_folder(tmp_path, schedule={"epochs": 100_000, "warmup_epochs": 0})

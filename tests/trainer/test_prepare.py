@@ -29,7 +29,7 @@ def host(tmp_path: Path, postgres_url: str, database: Database, storage: LocalSt
     cache = tmp_path / "cache"
     cache.mkdir()
     settings = make_settings(tmp_path, postgres_url, decode_timeout_seconds=1.5, max_image_side=777)
-    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), FAKES)
+    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool([]), FAKES)
 
 
 def test_ingestion_gets_the_archive_and_the_limits_of_the_settings(

@@ -34,7 +34,7 @@ def host(tmp_path: Path, postgres_url: str, redis_url: str, database: Database, 
     add_dataset(database, id=DATASET, files=files, classes=["a", "b"], splits=splits)
     settings = make_settings(tmp_path, postgres_url, redis_url, auth="off", lease_seconds=30)
     commands = {"pretrain": (sys.executable, "-m", "tests.trainer.traced_run")}
-    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool(0), commands)
+    return Host(settings, database, storage, NodeFiles(storage, cache), DevicePool([]), commands)
 
 
 def test_from_the_request_to_the_ranks(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,26 @@ def test_the_node_says_what_it_can_run(database: Database, settings: Settings) -
         wait_until(lambda: node(database).heartbeat_at > first.heartbeat_at)  # type: ignore[union-attr]
 
 
+def test_a_gpu_that_torch_cannot_use_is_no_slot(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver lists one that isn't there: a job for any device runs on the CPU, and the log says what to do."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho GPU-a1, NVIDIA H200\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a1")
+    job_id = submit(database, "knn_probe", dataset_id=add_dataset(database), model_id=add_model(database))
+    with worker(settings):
+        wait_until(lambda: get(database, job_id).status == "succeeded", seconds=40)
+        here = node(database)
+    assert here is not None
+    assert (here.slots["cuda"], here.devices["cuda"]) == (0, [])
+    log = (tmp_path / "worker.log").read_text()
+    assert log.count("GPUs are not used") == 1
+    assert "GPU-a1: NVIDIA H200" in log
+
+
 def node(database: Database) -> Node | None:
     """The only node."""
     with database.transaction() as session:

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.core import torch_devices
 from service.doctor import checks, machine, stack, training
 from service.doctor.finding import Finding, failed, ok, warning
 from service.process import StartFailed
@@ -136,13 +137,30 @@ def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def answering(**values: object) -> str:
     """A program that says so of torch."""
-    return f"print({json.dumps(json.dumps({'version': '2.15', 'built_for': '13.2', 'devices': [], **values}))})"
+    answer = {"version": "2.15", "built_for": "13.2", "devices": [], "refused": [], **values}
+    return f"print({json.dumps(json.dumps(answer))})"
+
+
+H100 = {"name": "NVIDIA H100", "memory_bytes": 1}
+OLD = "GTX 980: no kernel image"
 
 
 @pytest.mark.parametrize(
     ("program", "driver", "status", "said"),
     [
-        (answering(devices=["NVIDIA H100"]), None, "ok", "NVIDIA H100"),
+        (answering(devices=[H100]), None, "ok", "NVIDIA H100"),
+        (
+            answering(devices=[H100], refused=[OLD]),
+            "/usr/bin/nvidia-smi",
+            "warning",
+            f"NVIDIA H100; PyTorch can't use {OLD}",
+        ),
+        (
+            answering(refused=[OLD]),
+            "/usr/bin/nvidia-smi",
+            "warning",
+            f"PyTorch can't use {OLD}; training runs on the CPU",
+        ),
         (answering(built_for=None), "/usr/bin/nvidia-smi", "warning", "built without CUDA"),
         (answering(), None, "warning", "no NVIDIA driver is installed"),
         (answering(), "/usr/bin/nvidia-smi", "warning", "there is a driver, but PyTorch sees no device"),
@@ -153,8 +171,8 @@ def answering(**values: object) -> str:
 def test_why_there_is_no_gpu(
     program: str, driver: str | None, status: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Visible, not built for it, no driver, a driver that doesn't suit, or a torch that can't be imported."""
-    monkeypatch.setattr(training, "ASK", program)
+    """Usable, too old, not built for it, no driver, one that doesn't suit, or a torch that can't be imported."""
+    monkeypatch.setattr(torch_devices, "ASK", program)
     monkeypatch.setattr(shutil, "which", lambda _name: driver)
     found = training.check_training()[-1]
     assert found.status == status
@@ -187,7 +205,7 @@ def test_named_servers_take_the_place_of_the_embedded_ones(monkeypatch: pytest.M
     """Then neither they nor AVX2 are asked for."""
     monkeypatch.setenv("SIMCLR_DATABASE_URL", "postgresql://x/y")
     monkeypatch.setenv("SIMCLR_REDIS_URL", "redis://x")
-    monkeypatch.setattr(training, "ASK", answering())
+    monkeypatch.setattr(torch_devices, "ASK", answering())
     names = [finding.name for finding in checks.check_all(tmp_path, 1)]
     assert names[:4] == ["settings", "Python", "system", "memory"]
     assert not any("embedded" in name for name in names)
