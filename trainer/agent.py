@@ -146,7 +146,7 @@ class Agent:
                 return end
             self.lease.pause()
         try:
-            environ = environment(self.host.settings, job.kind, placement)
+            environ = environment(self.host.settings, job.kind, placement, len(self.host.gpus.devices))
             process = JobProcess(
                 command_line(self.host.commands[job.kind], job, placement, self.run_folder),
                 self.run_folder,

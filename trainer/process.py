@@ -52,8 +52,8 @@ def command_line(command: Sequence[str], job: Job, placement: Placement, run: Ru
     return [*PYTHON, "trainer.launch", str(run.path), *words, "--", *alone]
 
 
-def environment(settings: Settings, kind: str, placement: Placement) -> dict[str, str]:
-    """The worker's environment; only an index job gets its settings, and with them the database."""
+def environment(settings: Settings, kind: str, placement: Placement, num_gpus: int) -> dict[str, str]:
+    """The worker's environment, on a node of so many GPUs; only an index job gets its settings, and so the database."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("SIMCLR_")} | tracing.handed_on()
     if kind == "index":
         values = settings.model_dump(mode="json").items()
@@ -61,13 +61,14 @@ def environment(settings: Settings, kind: str, placement: Placement) -> dict[str
         return own | {f"SIMCLR_{name.upper()}": text for name, text in texts.items()}
     if kind == "map":
         return own | {"OMP_NUM_THREADS": "1"}  # the same map every time, and training beside it keeps its cores
-    own |= _share_of_cores(settings, placement) | _network(settings, placement)
+    own |= _share_of_cores(settings, placement, num_gpus) | _network(settings, placement)
     return KEEP_MEMORY | own if kind in {"pretrain", "finetune"} else own
 
 
-def _share_of_cores(settings: Settings, placement: Placement) -> dict[str, str]:
-    """Threads that don't get in each other's way: a CPU slot is a part of the cores, and GPUs' processes share them."""
-    sharers = placement.num_slots if placement.slot == "cuda" else max(settings.num_cpu_slots, placement.num_slots)
+def _share_of_cores(settings: Settings, placement: Placement, num_gpus: int) -> dict[str, str]:
+    """Threads that don't get in each other's way, whatever jobs they are of: each of the node's slots has its part."""
+    num_slots = num_gpus if placement.slot == "cuda" else settings.num_cpu_slots
+    sharers = max(num_slots, placement.num_slots)
     if placement.slot == "light" or sharers == 1:
         return {}
     return {"OMP_NUM_THREADS": str(max(1, cpu()["num_cores"] // sharers))}

@@ -89,18 +89,28 @@ def test_a_job_runs_to_its_result(host: Host) -> None:
         (2, "cpu", 2, "4"),
         (16, "cpu", 1, "1"),
         (1, "cuda", 4, "2"),
+        (1, "cuda", 1, "2"),
+        (2, "cuda", 2, "2"),
         (2, "light", 1, None),
     ],
 )
 def test_processes_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, num_cpu_slots: int, slot: str, num_slots: int, threads: str | None
 ) -> None:
-    """Of eight: a CPU slot is the part that all slots leave it, and the processes of a node's GPUs have a part each."""
+    """Of eight: a CPU slot has the part that all slots leave it, each of the node's four GPUs a fourth."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("trainer.process.cpu", lambda: {"num_cores": 8})
     settings = make_settings(Path(), "", num_cpu_slots=num_cpu_slots)
     placed = Placement(slot=slot, num_slots=num_slots, num_nodes=1)
-    assert environment(settings, "knn_probe", placed).get("OMP_NUM_THREADS") == threads
+    assert environment(settings, "knn_probe", placed, 4).get("OMP_NUM_THREADS") == threads
+
+
+def test_the_only_gpu_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number of threads is set, whatever the number of CPU slots."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    placed = Placement(slot="cuda", num_slots=1, num_nodes=1)
+    settings = make_settings(Path(), "", num_cpu_slots=2)
+    assert "OMP_NUM_THREADS" not in environment(settings, "knn_probe", placed, 1)
 
 
 def test_an_index_job_is_told_who_it_is_in_the_database(host: Host) -> None:
