@@ -4,7 +4,8 @@ Its recipe says what it does: {"steps", "pause" (seconds a step), "checkpoint_ev
 "die_once" (a file; the first process to come to half of its steps without it makes it and is killed), "pids" (a file
 that gets its process id and that of a child), "stubborn" (no answer to SIGTERM), "output", "result", "error",
 "die_rank" (which of several ranks is killed; default 0; the others notice), "stop_file" (by which ranks agree to stop),
-"codes" ({rank: exit code}, at half of the steps)}.
+"codes" ({rank: exit code}, at half of the steps), "written" (a file: made with the first checkpoint, and who is to be
+killed waits for it)}.
 """
 
 import hashlib
@@ -57,6 +58,8 @@ def checkpoint(step: int) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(manifest))
     partial.rename(path.with_suffix(".json"))
+    if "written" in recipe:
+        Path(recipe["written"]).touch()
 
 
 def restored_step() -> int:
@@ -88,6 +91,8 @@ def work() -> None:
         if step >= steps // 2 and str(rank) in recipe.get("codes", {}):
             sys.exit(recipe["codes"][str(rank)])
         if rank == recipe.get("die_rank", 0) and step >= steps // 2 and not marker.exists():
+            while "written" in recipe and not Path(recipe["written"]).exists():
+                time.sleep(0.01)
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -249,7 +249,8 @@ def test_a_checkpoint_on_its_way_is_stored_before_a_lost_attempt_ends(
     hosts: dict[str, Host], database: Database, tmp_path: Path
 ) -> None:
     """Another node's rank is killed right after it was written: it is kept, and counts as progress."""
-    recipe = {"steps": 10, "checkpoint_every": 5, "die_once": str(tmp_path / "died"), "die_rank": 1}
+    dies = {"die_once": str(tmp_path / "died"), "die_rank": 1, "written": str(tmp_path / "written")}
+    recipe: dict[str, object] = {"steps": 10, "checkpoint_every": 5, **dies}
     job_id = gang(database, pause=0.1, **recipe)
     run(hosts)
     assert reasons(database, job_id) == [None, "rank_killed"]
