@@ -38,6 +38,10 @@ class Trained:
     hits: list[Hit]
 
 
+class NotStored(StageFailed):
+    """The model is trained and serves, and the images are not there to search in."""
+
+
 def choose_preset(dataset: ReadyDataset, *, has_gpu: bool) -> str:
     """What suits the images and the machine."""
     if not has_gpu:
@@ -87,8 +91,7 @@ def train(walk: Walk, source: Path, dataset: ReadyDataset, planned: Plan) -> Tra
     try:
         stored = walk.store_images(read_images(source), num_images)
     except (ApiError, StageFailed) as error:
-        go_on = f"simclr images add DIR --collection {walk.collection}"
-        raise StageFailed(f"{error}\nThe model is trained and serves; `{go_on}` needs no other training") from error
+        raise NotStored(str(error)) from error
     query = stored[0]
     assert query["id"] is not None
     hits = walk.client.get_neighbors(query["id"], k=NUM_HITS, collection=walk.collection)

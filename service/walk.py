@@ -1,10 +1,13 @@
 """What commands that go the whole way do over HTTP: upload, run jobs, store images; each a stage."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from service.client import JSON, Client, ReadyDataset, SucceededJob
+import httpx
+
+from service.client import JSON, ApiError, Client, ReadyDataset, SucceededJob
 from service.client.results import UploadedImage
 from service.local_files import LocalImage, batches
 from service.stages import StageFailed, Stages, job_progress
@@ -26,8 +29,9 @@ class Walk:
             try:
                 return self.client.wait_for_job(job["id"], job_progress(update))
             except KeyboardInterrupt:  # else the next one would wait behind it
-                self.client.cancel_job(job["id"])
-                self.stages.progress.console.print(f"{job['id']} is cancelled")
+                with suppress(ApiError, httpx.HTTPError):  # it has just ended, or the service has
+                    self.client.cancel_job(job["id"])
+                    self.stages.progress.console.print(f"{job['id']} was told to stop")
                 raise
 
     def upload_dataset(self, archive: Path) -> ReadyDataset:

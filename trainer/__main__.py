@@ -87,9 +87,9 @@ def _refuse_unusable_gpu(spec: RunSpec) -> None:
         return
     try:
         torch.ones(1, device=torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))).item()
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, AssertionError) as error:  # the latter from a build without CUDA
+        if "out of memory" in str(error):  # which isn't always an OutOfMemoryError before the first allocation
+            raise torch.OutOfMemoryError(str(error)) from error
         reason = str(error).splitlines()[0]
         advice = 'run `simclr doctor` on the node and start its worker again, or set resources.device to "cpu"'
         raise RunError("no_gpu", f"PyTorch {torch.__version__} can't use the job's GPU ({reason}); {advice}") from error

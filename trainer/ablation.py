@@ -14,14 +14,17 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from models.ablation import AblationRecipe
 from service.core import jobs
 from service.core.ablation_table import PRETRAIN, PROBE, children_of, table_of
 from service.core.db import AWAY
-from service.core.errors import Conflict
+from service.core.errors import Conflict, ServiceError
 from service.core.tables import ENDED, Job, Model
+
+BROKEN = (ValueError, LookupError, TypeError, ServiceError, DBAPIError)  # what comes of rows of another release
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -29,7 +32,7 @@ logger: structlog.stdlib.BoundLogger = structlog.get_logger()
 def advance_ablations(connection: Connection) -> None:
     """Take every unfinished ablation one step further, each in a transaction of its own.
 
-    One that can't go on, for whatever reason, fails alone: all other jobs are placed by who looks at it.
+    One whose rows say what nobody can do fails alone: all other jobs are placed by who looks at it.
     """
     unfinished = select(Job.id).where(Job.kind == "ablation", Job.status.not_in(ENDED))
     with Session(connection) as session, session.begin():
@@ -40,7 +43,7 @@ def advance_ablations(connection: Connection) -> None:
                 _look(session, id_)
         except AWAY:
             raise
-        except Exception as error:
+        except BROKEN as error:
             logger.exception("an ablation can't go on", job_id=id_)
             with Session(connection) as session, session.begin():
                 _give_up(session, id_, f"it can't go on: {error}")
@@ -59,6 +62,9 @@ def _look(session: Session, id_: str) -> None:
 def _give_up(session: Session, id_: str, why: str) -> None:
     ablation = _hold(session, id_)
     if ablation is not None:
+        for child in children_of(session, id_):
+            if child.status not in ENDED:
+                jobs.request_cancel(session, child.id)
         started = jobs.start(session, ablation) if ablation.status == "queued" else ablation
         jobs.fail(session, started, "broken", why)
 

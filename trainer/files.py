@@ -64,7 +64,8 @@ class NodeFiles:
         if path.parent != self.folder:  # the storage's own
             target.symlink_to(path.resolve())
             return
-        os.utime(path)  # the newest: the last that is tidied away
+        with suppress(PermissionError):  # another user's, of a folder that is shared
+            os.utime(path)  # the newest: the last that is tidied away
         try:
             target.hardlink_to(path)
         except (FileNotFoundError, FileExistsError):

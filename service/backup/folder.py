@@ -54,7 +54,8 @@ class BackupFolder:
             os.close(descriptor)
 
     def _is_ours(self) -> bool:
-        return any((self.path / name).exists() for name in ("lock", "snapshots")) or not any(self.path.iterdir())
+        names = {path.name for path in self.path.iterdir()}
+        return "snapshots" in names or not names - {"lock", "blobs", "lost+found"}  # begun, or empty as a disk may be
 
     def _sweep(self) -> None:
         """Remove what a writer that was killed has left."""

@@ -21,7 +21,8 @@ class ApiError(Exception):
 
     def __init__(self, status: int, code: str, detail: str, errors: Mapping[str, str] | None = None) -> None:
         self.errors = dict(errors or {})
-        unsaid = {field: message for field, message in self.errors.items() if message not in detail}
+        said = {message for message in self.errors.values() if f": {detail}".endswith(f": {message}")}
+        unsaid = {field: message for field, message in self.errors.items() if message not in said}
         fields = "; ".join(f"{field}: {message}" for field, message in unsaid.items())
         self.detail = f"{detail}: {fields}" if fields else detail
         super().__init__(f"{self.detail} ({status} {code})")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.client import Client, ReadyDataset
+from service.client import Client, JobFailed, ReadyDataset
 from service.commands import output
 from service.commands.connection import LOCAL, Url, connected
 from service.commands.ids import DatasetId
@@ -41,14 +41,18 @@ def add_dataset(
 def _watch(client: Client, dataset_id: str) -> ReadyDataset:
     output.console.print(f"uploaded {dataset_id}")
     try:
-        with (
-            progress_on(output.console) as progress,
-            Stages(progress).stage("validate", "validate the images") as update,
-        ):
-            return client.wait_for_dataset(dataset_id, job_progress(update))
-    finally:
-        for rejected in islice(client.pages(f"/v1/datasets/{dataset_id}/rejected"), SHOWN_REJECTIONS):
-            output.console.print(f"Rejected: {rejected['name']}: {rejected['detail']}", markup=False, soft_wrap=True)
+        with progress_on(output.console) as bars, Stages(bars).stage("validate", "validate the images") as update:
+            dataset = client.wait_for_dataset(dataset_id, job_progress(update))
+    except JobFailed:
+        _show_rejected(client, dataset_id)
+        raise
+    _show_rejected(client, dataset_id)
+    return dataset
+
+
+def _show_rejected(client: Client, dataset_id: str) -> None:
+    for rejected in islice(client.pages(f"/v1/datasets/{dataset_id}/rejected"), SHOWN_REJECTIONS):
+        output.console.print(f"Rejected: {rejected['name']}: {rejected['detail']}", markup=False, soft_wrap=True)
 
 
 @app.command("list")

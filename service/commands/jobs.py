@@ -16,6 +16,8 @@ from service.saving import write_whole
 
 KINDS = "pretrain, finetune, linear_probe, knn_probe, layer_sweep, transform_probe, export, ablation, index or map"
 
+NO_NODES = "no_nodes"  # what a job is warned of that waits for nodes which aren't there
+
 app = typer.Typer(help="Training, probes and indexing.", no_args_is_help=True)
 
 
@@ -130,8 +132,9 @@ def _scalars(result: JSON) -> JSON:
 def _with_options(error: ApiError) -> Exception:
     """The error by the options, where it is of ids that were left out, or given needlessly."""
     options = {"dataset_id": "--dataset", "model_id": "--model"}
-    of_options = [f"{options[field]}: {message}" for field, message in error.errors.items() if field in options]
-    return ValueError("; ".join(of_options)) if of_options else error
+    if not options.keys() & error.errors.keys():
+        return error
+    return ValueError("; ".join(f"{options.get(field, field)}: {message}" for field, message in error.errors.items()))
 
 
 def _json(option: str, text: str) -> Any:
@@ -141,22 +144,25 @@ def _json(option: str, text: str) -> Any:
         raise ValueError(f'{option}: JSON such as {{"preset": "cpu-small"}}, not {text!r} ({error})') from error
 
 
-def _tell_why(client: Client, job_id: str, told: set[int]) -> None:
-    """Print what a job that waits has been warned of, such as nodes that aren't there; `told` are the events' ids."""
-    for event in client.get(f"/v1/jobs/{job_id}/events")["items"]:
-        if event["type"] == "warning" and event["id"] not in told:
-            told.add(event["id"])
-            output.console.print(event["data"]["message"], style="yellow", markup=False)
+def _tell_why(client: Client, job_id: str, after: int) -> int:
+    """Print that nodes are missing for a job, if an event after that one says so; the last event's id."""
+    while events := client.get(f"/v1/jobs/{job_id}/events", after=after, limit=1000)["items"]:
+        after = events[-1]["id"]
+        for event in events:
+            if event["data"].get("code") == NO_NODES:
+                output.console.print(event["data"]["message"], style="yellow", markup=False)
+    return after
 
 
 def _watch(client: Client, job_id: str) -> None:
-    told: set[int] = set()
+    last_event = 0
     with Progress(console=output.console) as progress:
         bar = progress.add_task(job_id, total=None)
 
         def update(job: Job) -> None:
+            nonlocal last_event
             if job["status"] == "queued":
-                _tell_why(client, job_id, told)
+                last_event = _tell_why(client, job_id, last_event)
             state = job["progress"] or {}
             loss = f"  loss {state['loss']:.3f}" if state.get("loss") is not None else ""
             progress.update(

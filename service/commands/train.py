@@ -24,7 +24,7 @@ from service.demo import archive_of, running_service
 from service.instance import check_port
 from service.schemas.fields import NAME_PATTERN
 from service.stages import StageFailed, Stages, progress_on
-from service.train import Plan, Trained, collection_name, plan
+from service.train import NotStored, Plan, Trained, collection_name, plan
 from service.train import train as run
 from service.walk import Walk
 
@@ -69,8 +69,12 @@ def train(
             dataset = walk.upload_dataset(archive)
             planned = plan(walk, dataset, preset=preset, minutes=minutes, num_cores=os.cpu_count() or 1)
             output.console.print(_announcement(planned, dataset["num_images"]))
-            trained = run(walk, archive, dataset, planned)
-        _show(walk, trained, address, data_dir if is_ours else None)
+            kept = data_dir if is_ours else None
+            try:
+                trained = run(walk, archive, dataset, planned)
+            except NotStored as error:
+                raise StageFailed(f"{error}\n{_without_training(walk.collection, source, address, kept)}") from error
+        _show(walk, trained, address, kept)
 
 
 @contextmanager
@@ -126,14 +130,29 @@ def _show(walk: Walk, trained: Trained, address: str, data_dir: Path | None) -> 
     output.console.print(f"The page: {address}/{when}\nNext:\n{lines}", markup=False, soft_wrap=True, highlight=False)
 
 
+def _without_training(collection: str, source: Path, address: str, data_dir: Path | None) -> str:
+    add = f"simclr images add {shlex.quote(str(source))} --collection {collection}{_elsewhere(address)}"
+    commands = "\n".join(f"  {command}" for command in (*_start(address, data_dir), add))
+    return f"The model is trained and in production. Without another training:\n{commands}"
+
+
+def _elsewhere(address: str) -> str:
+    url, local = httpx.URL(address), httpx.URL(LOCAL)
+    return "" if (url.scheme, url.netloc) == (local.scheme, local.netloc) else f" --url {address}"
+
+
+def _start(address: str, data_dir: Path | None) -> list[str]:
+    """The command that starts the service again, if it was started here."""
+    port = httpx.URL(address).port or 80
+    elsewhere = "" if port == httpx.URL(LOCAL).port else f" --port {port}"
+    return [] if data_dir is None else [f"simclr up --data-dir {shlex.quote(str(data_dir))}{elsewhere}"]
+
+
 def _commands(collection: str, job_id: str, address: str, data_dir: Path | None) -> list[str]:
     """What to do next, as it can be typed; the first starts the service if it was started here."""
-    url = httpx.URL(address)
-    elsewhere = "" if url == httpx.URL(LOCAL) else f" --url {address}"
-    port = "" if url.port == httpx.URL(LOCAL).port else f" --port {url.port}"
-    start = [] if data_dir is None else [f"simclr up --data-dir {shlex.quote(str(data_dir))}{port}"]
+    elsewhere = _elsewhere(address)
     return [
-        *start,
+        *_start(address, data_dir),
         f"simclr search PHOTO.jpg --collection {collection}{elsewhere}",
         f"simclr embed PHOTO.jpg --out vectors.npy{elsewhere}",
         f"simclr images add MORE --collection {collection}{elsewhere}",

@@ -20,7 +20,7 @@ for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         torch.ones(1, device=f"cuda:{i}").item()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        if "out of memory" not in reason:  # others have it just now
+        if "out of memory" not in reason and "busy" not in reason:  # others have it just now
             refused.append(f"{device.name}: {reason}")
             continue
     devices.append({"name": device.name, "memory_bytes": device.total_memory})
@@ -57,7 +57,8 @@ def ask_torch(environ: Mapping[str, str] | None = None) -> TorchAnswer | str:
 def why_no_gpu(answer: TorchAnswer | str) -> tuple[str, str]:
     """Why PyTorch can't use a GPU that the driver lists, and what to do."""
     if isinstance(answer, str):
-        return f"PyTorch can't be imported: {answer}", "install it again: pip install --force-reinstall torch"
+        advice = "if `python -c 'import torch'` fails, too, install it again: pip install --force-reinstall torch"
+        return f"PyTorch says nothing of it: {answer}", advice
     if answer.built_for is None:
         return "this PyTorch is built without CUDA", "for a GPU install a build of PyTorch with CUDA"
     if answer.refused:

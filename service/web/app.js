@@ -46,7 +46,7 @@ async function show(takesFocus) {
     if (!signal.aborted) await view.show({ root, path, id: id && decodeURIComponent(id), query, signal, takesFocus });
   } catch (error) {
     const isNoId = id && error.status === 422; // the service says which ids there can be, as a pattern
-    const told = isNoId ? new Error(`There is no ${THINGS[section]} “${id}”.`) : error;
+    const told = isNoId ? new Error(`There is no ${THINGS[section]} “${decodeURIComponent(id)}”.`) : error;
     if (!signal.aborted) root.replaceChildren(heading({ takesFocus }, "This can't be shown"), errorNotice(told));
   }
 }

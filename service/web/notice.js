@@ -11,7 +11,7 @@ export function emptyNotice(title, ...content) {
 /** @param {Error} error Errors of our own are told too, in the words they have. Fields say what the message doesn't. */
 export function errorNotice(error) {
   const code = error instanceof Problem ? error.code : error.name !== "Error" && error.name;
-  const others = (error.errors ?? []).filter(({ message }) => !error.message.includes(message));
+  const others = (error.errors ?? []).filter(({ message }) => !`: ${error.message}`.endsWith(`: ${message}`));
   const fields = others.map(({ field, message }) => el("li", {}, el("code", {}, field), ` ${message}`));
   return el(
     "div",

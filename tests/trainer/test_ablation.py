@@ -289,3 +289,15 @@ def test_an_ablation_that_cannot_go_on_fails_alone(database: Database, ablation:
     assert (job.status, job.error["code"]) == ("failed", "broken")
     assert "no.such.field" in job.error["message"]
     assert get(database, ablation).status == "running"
+
+
+def test_an_ablation_that_cannot_go_on_leaves_no_jobs_behind(database: Database, ablation: str) -> None:
+    """Nobody would make a table of what they measure."""
+    look(database)
+    first, *others = children(database, ablation)
+    with database.transaction() as session:
+        session.get_one(Job, ablation).recipe = {}
+    fail(database, first)
+    look(database)
+    assert get(database, ablation).status == "failed"
+    assert [child.status for child in children(database, ablation)] == ["failed"] + ["cancelled"] * len(others)

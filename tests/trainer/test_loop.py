@@ -221,6 +221,19 @@ def test_a_gpu_that_cannot_be_used_is_refused_by_name(tmp_path: Path, kind: str)
     assert 'set resources.device to "cpu"' in error["message"]
 
 
+def test_a_gpu_that_is_full_at_the_start_is_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `rank_oom`, though before the first allocation CUDA's error is a RuntimeError."""
+    run = run_folder(tmp_path)
+    run.create(run.spec().model_copy(update={"device": "cuda"}))
+
+    def ones(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch, "ones", ones)
+    assert main(run.path) == 1
+    assert json.loads(run.error.read_text())["code"] == "rank_oom"
+
+
 def test_sigterm_checkpoints_and_exits_with_its_status(tmp_path: Path) -> None:
     """The process told to stop leaves a checkpoint and the status that asks for another attempt."""
     run = run_folder(tmp_path, schedule={"epochs": 100_000, "warmup_epochs": 0})

@@ -12,9 +12,10 @@ from service.backup import writing
 from service.backup.errors import NotWritten
 from service.backup.folder import BackupFolder
 from service.backup.manifest import read_manifest
+from service.backup.writing import back_up
 from service.core.schema import revisions
 from service.core.storage import LocalStorage
-from tests.service.backup.conftest import Full
+from tests.service.backup.conftest import Full, silent
 
 
 class Storage(LocalStorage):
@@ -209,3 +210,14 @@ def test_a_backup_is_not_written_among_other_files(full: Full, is_folder: bool) 
         full.back_up()
     assert other.read_bytes() == b"x"
     assert [*full.target.glob("*")] == ([other] if is_folder else [])
+
+
+def test_a_backup_may_be_a_disk(full: Full) -> None:
+    """Whose root has a folder of the file system's; not a service's data folder, which has a lock as a backup has."""
+    (full.target / "lost+found").mkdir(parents=True)
+    assert full.back_up().lost == {}
+    data = full.target.with_name("data")
+    (data / "postgres").mkdir(parents=True)
+    (data / "lock").touch()
+    with pytest.raises(NotWritten, match="is no backup"):
+        back_up(full.url, full.storage, data, silent())

@@ -153,7 +153,9 @@ def _without(missing: str) -> Callable[[str], Any]:
 
 
 def test_what_is_wrong_is_said_once() -> None:
-    """The detail of a problem often names its field."""
+    """The detail of a problem often names its field, or is the message."""
+    assert str(ApiError(422, "x", "the file is empty", {"0": "the file is empty"})) == "the file is empty (422 x)"
+    assert "a: not valid" in str(ApiError(422, "x", "2 fields are not valid", {"a": "not valid", "b": "required"}))
     assert str(ApiError(422, "x", "layer: one of h, z", {"layer": "one of h, z"})) == "layer: one of h, z (422 x)"
     assert (
         str(ApiError(422, "x", "a field is not valid", {"k": "too small"}))

@@ -15,12 +15,15 @@ class Client:
     def __init__(self) -> None:
         self.looks = 0
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, *, after: int, limit: int) -> Any:
         assert path == "/v1/jobs/job_1/events"
+        assert limit == 1000
         self.looks += 1
-        events = [{"id": 1, "type": "status", "data": {"status": "queued"}}]
-        warning = {"id": 2, "type": "warning", "data": {"code": "no_nodes", "message": "no node has [cuda]"}}
-        return {"items": events if self.looks == 1 else [*events, warning]}
+        queued = {"id": 1, "type": "status", "data": {"status": "queued"}}
+        other = {"id": 2, "type": "warning", "data": {"code": "not_compiled", "message": "slow"}}
+        warning = {"id": 3, "type": "warning", "data": {"code": "no_nodes", "message": "no node has [cuda]"}}
+        events = [queued, other] if self.looks <= 2 else [queued, other, warning]
+        return {"items": [event for event in events if event["id"] > after]}
 
     def wait_for_job(self, job_id: str, on_progress: Any) -> Any:
         for status in ("queued", "queued", "queued", "running"):
@@ -34,7 +37,8 @@ def test_a_job_that_waits_says_why_once(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(output, "console", Console(file=file, width=200))
     client: Any = Client()
     jobs._watch(client, "job_1")
-    assert client.looks == 3
+    assert client.looks == 5  # each to the end of what there is
+    assert "slow" not in file.getvalue()
     assert file.getvalue().count("no node has [cuda]") == 1
     assert '"top1": 0.5' in file.getvalue()
     assert "classes" not in file.getvalue()

@@ -17,7 +17,7 @@ from service.client import ApiError
 from service.commands import train as command
 from service.process import StartFailed
 from service.stages import StageFailed, Stages, progress_on
-from service.train import Plan, choose_preset, collection_name, images_per_second, plan_epochs, train
+from service.train import NotStored, Plan, choose_preset, collection_name, images_per_second, plan_epochs, train
 from service.walk import Walk
 from tests.stack import free_port
 
@@ -141,6 +141,7 @@ class Client:
 
     def cancel_job(self, job_id: str) -> None:
         self.cancelled.append(job_id)
+        raise ApiError(409, "conflict", "the job has just ended")
 
     def set_alias(self, *_: str) -> None:
         pass
@@ -165,8 +166,11 @@ def test_images_that_are_not_stored_need_no_other_training(tmp_path: Path) -> No
     """The message says how to go on with the model."""
     (tmp_path / "a.jpg").write_bytes(b"x")
     dataset: Any = {"id": "ds_1", "num_images": 1, "num_duplicates": 0}
-    with pytest.raises(StageFailed, match="trained and serves; `simclr images add DIR --collection pets`"):
+    with pytest.raises(NotStored, match="no"):
         train(walk(Client()), tmp_path, dataset, Plan({}, None))
+    told = command._without_training("pets", Path("my photos"), "http://127.0.0.1:8123", Path("d"))
+    assert "  simclr up --data-dir d --port 8123\n" in told
+    assert told.endswith("  simclr images add 'my photos' --collection pets --url http://127.0.0.1:8123")
 
 
 def test_a_collection_that_cannot_be_named_so_is_refused_at_once(tmp_path: Path) -> None:
@@ -181,6 +185,8 @@ def test_a_collection_that_cannot_be_named_so_is_refused_at_once(tmp_path: Path)
     [
         ("http://127.0.0.1:8000", Path("my data"), "simclr up --data-dir 'my data'", "report.html"),
         ("http://127.0.0.1:8123", Path("d"), "simclr up --data-dir d --port 8123", "--url http://127.0.0.1:8123"),
+        ("http://127.0.0.1:8000/", Path("d"), "simclr up --data-dir d", "--html report.html"),
+        ("http://127.0.0.1", Path("d"), "simclr up --data-dir d --port 80", "--url http://127.0.0.1"),
         ("http://there:8000", None, "simclr search PHOTO.jpg --collection pets --url http://there:8000", "there:8000"),
     ],
 )

@@ -35,13 +35,17 @@ cuda = SimpleNamespace(
             ["GTX 980: CUDA error: no kernel image"],
         ),
         (
-            [("H100", "CUDA out of memory. Tried to allocate"), ("L4", "CUDA error: out of memory\n")],
-            ["H100", "L4"],
+            [
+                ("H100", "CUDA out of memory. Tried to"),
+                ("L4", "CUDA error: out of memory\n"),
+                ("A", "CUDA error: busy or"),
+            ],
+            ["H100", "L4", "A"],
             [],
         ),
         ([], [], []),
     ],
-    ids=["all", "an old one", "full", "none"],
+    ids=["all", "an old one", "full or busy", "none"],
 )
 def test_usable_is_where_something_can_be_computed(
     tmp_path: Path, gpus: list[tuple[str, str]], usable: list[str], refused: list[str]
