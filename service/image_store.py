@@ -8,8 +8,9 @@ import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,12 +23,13 @@ from models.config import IndexRecipe
 from service.collections import ensure_collection
 from service.core import jobs, vectors
 from service.core.db import Database, tenant_of
-from service.core.errors import NotFound
+from service.core.errors import Conflict, NotFound
 from service.core.quotas import NO_LIMITS, Limits, check_images
 from service.core.storage import Storage
-from service.core.tables import CollectionImage, EmbeddingTable, Image, Model
+from service.core.tables import CollectionImage, EmbeddingTable, Image, Job, Model
 from service.production import queue_index, settled_model_id
 
+REBUILD_SECONDS = 3600  # after an index could not be built, until it is tried again
 LAYER = "h"  # the layer that is stored and searched
 WRITERS = 8  # blobs written at once: most of the time goes into waiting for the disk
 
@@ -199,13 +201,17 @@ def _insert_vectors(session: Session, images: Sequence[NewImage], table: Embeddi
     if rows:
         vectors.insert_vectors(session, table, [row[0] for row in rows], np.stack([row[1] for row in rows]))
     if vectors.needs_index(session, table):
-        jobs.submit(
+        job = jobs.submit(
             session,
             kind="index",
             recipe=IndexRecipe().model_dump(),
             model_id=table.model_id,
             idempotency_key=f"build:{vectors.table_name(table)}",  # once a table, whoever asks
         )
+        long_ago = Job.finished_at < func.now() - timedelta(seconds=REBUILD_SECONDS)
+        if session.scalar(select(Job.id).where(Job.id == job.id, Job.status == "failed", long_ago)):
+            with suppress(Conflict):  # another upload was faster
+                jobs.resume(session, job.id)
 
 
 def get_image(session: Session, image_id: str) -> Image:

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -171,3 +172,23 @@ def test_an_image_that_another_upload_stored_and_someone_deleted_meanwhile_is_st
     assert {storage.get(key) for key in keys} == {b"0", b"1"}
     files = [path for path in (storage.root / "images").rglob("*") if path.is_file()]
     assert {str(path.relative_to(storage.root)) for path in files} == keys
+
+
+def test_an_index_that_could_not_be_built_is_tried_again_later(
+    database: Database, storage: LocalStorage, models: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with every upload: after an hour; searches are exact until then."""
+    promotion.promote(database, "production", models[0].id)
+    monkeypatch.setattr("service.core.vectors.needs_index", lambda *_: True)
+    store(database, storage, b"1", models[0])
+    with database.transaction() as session:
+        job = session.scalars(select(Job).where(Job.idempotency_key.like("build:%"))).one()
+        jobs.fail(session, jobs.start(session, job), "crashed", "x")
+    store(database, storage, b"2", models[0])
+    with database.transaction() as session:
+        assert session.get_one(Job, job.id).status == "failed"
+        session.get_one(Job, job.id).finished_at = datetime.now(UTC) - timedelta(hours=2)
+    store(database, storage, b"3", models[0])
+    store(database, storage, b"4", models[0])
+    with database.transaction() as session:
+        assert session.get_one(Job, job.id).status == "queued"
