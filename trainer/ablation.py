@@ -64,7 +64,8 @@ def _give_up(session: Session, id_: str, why: str) -> None:
     if ablation is not None:
         for child in children_of(session, id_):
             if child.status not in ENDED:
-                jobs.request_cancel(session, child.id)
+                with suppress(Conflict):  # it has just ended
+                    jobs.request_cancel(session, child.id)
         started = jobs.start(session, ablation) if ablation.status == "queued" else ablation
         jobs.fail(session, started, "broken", why)
 
